@@ -1,0 +1,1 @@
+//! Five-field cron expressions in IANA time zones.

@@ -1,0 +1,1 @@
+//! Impresario: the open, self-hosted scheduler for browser workflows.

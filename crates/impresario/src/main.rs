@@ -1,0 +1,2 @@
+//! The `impresario` binary.
+fn main() {}
