@@ -1,0 +1,1 @@
+//! Unpacks a deployed bundle, links the provided packages into it, and finds its workflows.

@@ -1,0 +1,1 @@
+//! The webhook outbox: sign, send, retry, record.

@@ -1,0 +1,1 @@
+//! One Node process per job.
