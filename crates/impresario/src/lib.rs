@@ -10,5 +10,7 @@ pub mod api;
 pub mod builder;
 pub mod clock;
 pub mod delivery;
+pub mod domain;
 pub mod ids;
 pub mod runner;
+pub mod store;

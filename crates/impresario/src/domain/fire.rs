@@ -1,65 +1,63 @@
-//! What to do with a schedule that is due.
-//!
-//! A schedule's `next_fire_at` is its durable cursor: the oldest instant it still owes. Planning asks what lies between
-//! that instant and now, and answers with what to fire, what was missed, and where the cursor stands afterwards; the
-//! store writes all three in one transaction.
+//! Which fire of a schedule is due, which were missed, and which comes next: a pure function of the pattern, the
+//! durable cursor and the time.
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::Pattern;
 
-/// What one due schedule does now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
-    /// The instant that fires.
+/// What to do with a schedule whose cursor has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FirePlan {
+    /// The instant that fires now: the newest one that is due.
     pub fire_at: Timestamp,
-    /// The older instants that do not, where there are any.
+    /// The older ones that are passed over, where there are any.
     pub missed: Option<Missed>,
-    /// The instant it owes next; `None` where there is none before the end of time.
+    /// The cursor's next stand: the first instant after both the fire and the present; `None` if there is none.
     pub next: Option<Timestamp>,
 }
 
-/// A run of due instants that passed while nobody was there to fire them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A run of instants that came and went while nobody could fire them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Missed {
     /// The oldest.
-    pub first: Timestamp,
+    pub from: Timestamp,
     /// The newest.
-    pub last: Timestamp,
-    /// How many, both ends included; at most [`MISSED_COUNTED`].
+    pub until: Timestamp,
+    /// How many, at least 1; counted up to [`MOST_COUNTED`].
     pub count: u64,
 }
 
-/// How many missed instants are counted one by one: more than a month of `* * * * *`. A year of downtime must cost
-/// bounded work, and nobody acts differently on a larger number.
-pub const MISSED_COUNTED: u64 = 50_000;
+/// Missed fires are counted one by one up to here (two months of a schedule that fires every minute), so that years
+/// of downtime cost bounded work.
+pub const MOST_COUNTED: u64 = 100_000;
 
-/// Plans the fire of a schedule that owes `owed` at or before `now`.
+/// Plans the fires of a schedule whose oldest unaccounted instant is `cursor`, at the time `now`.
 ///
-/// After downtime one catch-up run happens, for the newest instant that was missed, and the others are counted
-/// (`fire_once`); so the plan of a schedule that is on time, which owes one instant only, is that instant.
+/// The misfire policy is `fire_once`: of all instants that are due the newest one fires and the others are recorded
+/// as missed. `None` where nothing is due yet: a fire is never early.
 #[must_use]
-pub fn plan(pattern: &Pattern, owed: Timestamp, now: Timestamp) -> Plan {
-    let just_after_now = now.checked_add(SignedDuration::from_nanos(1)).unwrap_or(now);
-    // Where the pattern no longer holds an instant between the two (its zone's rules changed), what is owed is fired.
-    let newest = pattern.previous_before(just_after_now).filter(|at| *at > owed).unwrap_or(owed);
-    Plan { fire_at: newest, missed: missed(pattern, owed, newest), next: pattern.next_after(newest) }
-}
-
-/// The due instants from `owed` up to, but not including, `newest`.
-fn missed(pattern: &Pattern, owed: Timestamp, newest: Timestamp) -> Option<Missed> {
-    if owed >= newest {
+pub fn plan_fire(pattern: &Pattern, cursor: Timestamp, now: Timestamp) -> Option<FirePlan> {
+    if cursor > now {
         return None;
     }
-    let last = pattern.previous_before(newest).filter(|at| *at > owed).unwrap_or(owed);
-    let mut count = 1;
-    let mut at = owed;
-    while at < last && count < MISSED_COUNTED {
-        let Some(next) = pattern.next_after(at) else { break };
-        at = next;
-        count += 1;
-    }
-    Some(Missed { first: owed, last, count })
+    let just_after = now.checked_add(SignedDuration::from_millis(1)).unwrap_or(Timestamp::MAX);
+    // The cursor is due even where the pattern, read under another time zone database, would not name it any more.
+    let newest = pattern.previous_before(just_after).map_or(cursor, |newest| newest.max(cursor));
+    let missed = (newest > cursor).then(|| {
+        let mut missed = Missed { from: cursor, until: cursor, count: 1 };
+        while missed.count < MOST_COUNTED {
+            match pattern.next_after(missed.until) {
+                Some(at) if at < newest => {
+                    missed.until = at;
+                    missed.count += 1;
+                }
+                _ => return missed,
+            }
+        }
+        missed.until = pattern.previous_before(newest).map_or(missed.until, |at| at.max(missed.until));
+        missed
+    });
+    Some(FirePlan { fire_at: newest, missed, next: pattern.next_after(now) })
 }
 
 #[cfg(test)]
@@ -70,40 +68,50 @@ mod tests {
         text.parse().unwrap()
     }
 
+    fn pattern(expr: &str, zone: &str) -> Pattern {
+        Pattern::parse(expr, zone).unwrap()
+    }
+
     #[test]
-    fn plans_of_due_schedules() {
-        // (expression, zone, owed, now) → (fires, missed (first, last, count), next)
-        type Row = (
-            [&'static str; 4],
-            &'static str,
-            Option<(&'static str, &'static str, u64)>,
-            &'static str,
-        );
-        let rows: [Row; 7] = [
-            // on time
-            (["*/5 * * * *", "UTC", "2027-01-01T00:05:00Z", "2027-01-01T00:05:00.004Z"], "2027-01-01T00:05:00Z", None, "2027-01-01T00:10:00Z"),
-            // on time to the nanosecond
-            (["*/5 * * * *", "UTC", "2027-01-01T00:05:00Z", "2027-01-01T00:05:00Z"], "2027-01-01T00:05:00Z", None, "2027-01-01T00:10:00Z"),
-            // late by less than one period: the fire is kept
-            (["*/5 * * * *", "UTC", "2027-01-01T00:05:00Z", "2027-01-01T00:09:59Z"], "2027-01-01T00:05:00Z", None, "2027-01-01T00:10:00Z"),
-            // two owed: the newest fires, one is missed
-            (["*/5 * * * *", "UTC", "2027-01-01T00:05:00Z", "2027-01-01T00:10:00Z"], "2027-01-01T00:10:00Z", Some(("2027-01-01T00:05:00Z", "2027-01-01T00:05:00Z", 1)), "2027-01-01T00:15:00Z"),
-            // a day down
-            (["0 * * * *", "UTC", "2027-01-01T01:00:00Z", "2027-01-02T00:30:00Z"], "2027-01-02T00:00:00Z", Some(("2027-01-01T01:00:00Z", "2027-01-01T23:00:00Z", 23)), "2027-01-02T01:00:00Z"),
-            // down across the gap of New York: 02:30 is owed at 03:00 EDT
-            (["30 2 * * *", "America/New_York", "2027-03-13T07:30:00Z", "2027-03-14T12:00:00Z"], "2027-03-14T07:00:00Z", Some(("2027-03-13T07:30:00Z", "2027-03-13T07:30:00Z", 1)), "2027-03-15T06:30:00Z"),
-            // years down: bounded
-            (["* * * * *", "UTC", "2027-01-01T00:00:00Z", "2037-01-01T00:00:30Z"], "2037-01-01T00:00:00Z", Some(("2027-01-01T00:00:00Z", "2036-12-31T23:59:00Z", MISSED_COUNTED)), "2037-01-01T00:01:00Z"),
-        ];
-        for ([expr, zone, owed, now], fires, missed, next) in rows {
-            let pattern = Pattern::parse(expr, zone).unwrap();
-            let plan = plan(&pattern, at(owed), at(now));
-            let wanted = Plan {
-                fire_at: at(fires),
-                missed: missed.map(|(first, last, count)| Missed { first: at(first), last: at(last), count }),
-                next: Some(at(next)),
-            };
-            assert_eq!(plan, wanted, "{expr} in {zone}, owed {owed}, now {now}");
-        }
+    fn nothing_fires_early() {
+        let every_minute = pattern("* * * * *", "UTC");
+        assert_eq!(plan_fire(&every_minute, at("2026-01-01T00:01:00Z"), at("2026-01-01T00:00:59.999Z")), None);
+    }
+
+    #[test]
+    fn on_time_one_fire_and_no_miss() {
+        let every_minute = pattern("* * * * *", "UTC");
+        let plan = plan_fire(&every_minute, at("2026-01-01T00:01:00Z"), at("2026-01-01T00:01:00Z")).unwrap();
+        assert_eq!(plan.fire_at, at("2026-01-01T00:01:00Z"));
+        assert_eq!(plan.missed, None);
+        assert_eq!(plan.next, Some(at("2026-01-01T00:02:00Z")));
+    }
+
+    #[test]
+    fn after_downtime_the_newest_fires_and_the_others_are_counted() {
+        let hourly = pattern("0 * * * *", "UTC");
+        let plan = plan_fire(&hourly, at("2026-01-01T01:00:00Z"), at("2026-01-01T05:30:00Z")).unwrap();
+        assert_eq!(plan.fire_at, at("2026-01-01T05:00:00Z"));
+        let missed = plan.missed.unwrap();
+        assert_eq!((missed.from, missed.until), (at("2026-01-01T01:00:00Z"), at("2026-01-01T04:00:00Z")));
+        assert_eq!(missed.count, 4);
+        assert_eq!(plan.next, Some(at("2026-01-01T06:00:00Z")));
+    }
+
+    #[test]
+    fn a_year_of_downtime_is_bounded_work() {
+        let every_minute = pattern("* * * * *", "UTC");
+        let plan = plan_fire(&every_minute, at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:30Z")).unwrap();
+        assert_eq!(plan.fire_at, at("2027-01-01T00:00:00Z"));
+        assert_eq!(plan.missed.unwrap().count, MOST_COUNTED);
+        assert_eq!(plan.missed.unwrap().until, at("2026-12-31T23:59:00Z"));
+    }
+
+    #[test]
+    fn a_fixed_time_in_a_gap_fires_once_right_after_it() {
+        let nightly = pattern("30 2 * * *", "America/New_York");
+        let plan = plan_fire(&nightly, at("2027-03-14T07:00:00Z"), at("2027-03-14T07:00:00.004Z")).unwrap();
+        assert_eq!(plan.fire_at, at("2027-03-14T07:00:00Z"));
+        assert_eq!(plan.next, Some(at("2027-03-15T06:30:00Z")));
     }
 }

@@ -1,15 +1,36 @@
-//! A job: one run of a workflow.
+//! A job: one run of a workflow, from the queue to its end.
 
+use impresario_api::{ResidentialProxy, Viewport};
 use jiff::Timestamp;
-use uuid::Uuid;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
-use super::{Callback, Launch, Object};
+use super::{DeploymentId, JobId, ScheduleId, SecretId, TenantId, WorkflowId};
 
-/// How long a job that says nothing may run, in seconds.
-pub const DEFAULT_TIMEOUT_SECONDS: u32 = 1800;
-/// How often a job goes back to the queue because its worker was lost before its code had started. A job that takes
-/// the server down with it must not do so for ever.
-pub const ATTEMPTS_MAX: u32 = 5;
+/// How a run is started: kept with a schedule and copied to each of its jobs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// The wall-clock limit of the run, in seconds, 1 to 3600.
+    pub timeout_seconds: u32,
+    /// Opened before the workflow's code runs; overrides the workflow's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_url: Option<String>,
+    /// Whether the browser may use a GPU.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<bool>,
+    /// `false` asks for a browser with a window.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub headless: Option<bool>,
+    /// The size of the page; overrides the workflow's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub viewport: Option<Viewport>,
+    /// Where the run's traffic leaves from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub residential_proxy: Option<ResidentialProxy>,
+    /// Go past the operator's default proxy.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub disable_default_proxy: Option<bool>,
+}
 
 /// Where a job stands. The last three are for good.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -18,42 +39,38 @@ pub enum JobStatus {
     Queued,
     /// A worker has it; none of the workflow's code has run.
     StartingBrowser,
-    /// The workflow's code may have run.
+    /// The workflow's code has been let go.
     Running,
-    /// It returned.
+    /// The workflow returned.
     Completed,
-    /// It did not.
+    /// It threw, timed out, or could not be run.
     Failed,
-    /// Somebody stopped it.
+    /// Its owner ended it.
     Cancelled,
 }
 
 impl JobStatus {
-    const ALL: [(Self, &'static str); 6] = [
-        (Self::Queued, "queued"),
-        (Self::StartingBrowser, "starting_browser"),
-        (Self::Running, "running"),
-        (Self::Completed, "completed"),
-        (Self::Failed, "failed"),
-        (Self::Cancelled, "cancelled"),
-    ];
+    /// All of them, in the order of a job's life.
+    pub const ALL: [Self; 6] =
+        [Self::Queued, Self::StartingBrowser, Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
 
     /// As the API and the store write it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
-        Self::ALL.iter().find(|(status, _)| *status == self).map_or("", |(_, name)| name)
+        match self {
+            Self::Queued => "queued",
+            Self::StartingBrowser => "starting_browser",
+            Self::Running => "running",
+            Self::Completed => "completed",
+            Self::Failed => "failed",
+            Self::Cancelled => "cancelled",
+        }
     }
 
-    /// Reads what [`JobStatus::as_str`] wrote.
+    /// Reads what [`JobStatus::as_str`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(_, name)| *name == text).map(|(status, _)| *status)
-    }
-
-    /// All names, for messages.
-    #[must_use]
-    pub fn names() -> String {
-        Self::ALL.map(|(_, name)| name).join(", ")
+        Self::ALL.into_iter().find(|status| status.as_str() == text)
     }
 
     /// Whether it is for good.
@@ -63,141 +80,110 @@ impl JobStatus {
     }
 }
 
-/// Where a job comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Origin {
-    /// A fire of a schedule.
-    Fire {
-        /// The schedule.
-        schedule_id: Uuid,
-        /// The scheduled instant.
-        fire_at: Timestamp,
-    },
-    /// `jobs/create`.
-    Request {
-        /// Makes the request repeatable: the same nonce again creates no second job.
-        nonce: Option<String>,
-        /// Tells whether a repeated request is the same one.
-        request_hash: String,
-    },
-}
-
-/// A job to be.
-#[derive(Debug, Clone, PartialEq)]
+/// A job that is to be created on request.
+#[derive(Debug, Clone)]
 pub struct NewJob {
     /// Its id.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant_id: Uuid,
-    /// The workflow's name.
+    pub id: JobId,
+    /// The name of a deployed workflow.
     pub workflow: String,
-    /// The workflow's id.
-    pub workflow_id: Uuid,
-    /// The deployment that the name belongs to now; a later redeploy does not change what this job runs.
-    pub deployment_id: Uuid,
     /// The workflow's input.
-    pub params: Object,
-    /// What created it.
-    pub origin: Origin,
-    /// How long it may run.
-    pub timeout_seconds: u32,
-    /// Whether its browser has no window.
-    pub headless: bool,
-    /// How its browser is started.
+    pub params: Map<String, Value>,
+    /// How the run is started.
     pub launch: Launch,
-    /// A credential it is given besides the declared ones.
-    pub credential_id: Option<Uuid>,
-    /// Its own receiver; the secret is sealed for this job's row.
-    pub callback: Option<Callback>,
-    /// Nobody is told.
+    /// The request's nonce and the hash of the whole request.
+    pub nonce: Option<(String, String)>,
+    /// Its own receiver.
+    pub callback_url: Option<String>,
+    /// Signs what is sent there.
+    pub callback_secret: Option<SecretId>,
+    /// Send no callback at all.
     pub skip_callbacks: bool,
-    /// Now.
-    pub created_at: Timestamp,
 }
 
-/// A job, as it is kept.
-#[derive(Debug, Clone, PartialEq)]
+/// A job as it is stored.
+#[derive(Debug, Clone)]
 pub struct Job {
-    /// What it was created with.
-    pub new: NewJob,
+    /// Its id.
+    pub id: JobId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// The schedule that created it and the fire that did.
+    pub schedule: Option<(ScheduleId, Timestamp)>,
+    /// The workflow's id.
+    pub workflow_id: WorkflowId,
+    /// The workflow's name.
+    pub workflow: String,
+    /// The deployment it runs.
+    pub deployment: DeploymentId,
+    /// The SHA-256 of that deployment's bundle, hexadecimal.
+    pub bundle: String,
+    /// The workflow's input.
+    pub params: Map<String, Value>,
+    /// How the run is started.
+    pub launch: Launch,
+    /// The nonce it was created with.
+    pub nonce: Option<String>,
     /// Where it stands.
     pub status: JobStatus,
-    /// 1, and one more for each return to the queue.
+    /// How often a worker took it.
     pub attempt: u32,
-    /// Somebody asked for it to stop.
-    pub cancel_requested: bool,
-    /// When a worker took it.
-    pub started_at: Option<Timestamp>,
-    /// When it ended.
-    pub completed_at: Option<Timestamp>,
-    /// What it returned, as JSON text.
-    pub result: Option<String>,
+    /// What the workflow returned.
+    pub result: Option<Value>,
     /// Why it failed.
     pub error: Option<String>,
     /// The stack of the error.
-    pub mapped_stack: Option<String>,
+    pub stack: Option<String>,
     /// The kind of failure.
     pub failure_class: Option<String>,
+    /// Its own receiver.
+    pub callback: Option<(String, SecretId)>,
+    /// Send no callback at all.
+    pub skip_callbacks: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When a worker last took it.
+    pub started_at: Option<Timestamp>,
+    /// When it ended.
+    pub completed_at: Option<Timestamp>,
 }
 
-/// The kinds of failure that do not come from the runner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FailureClass {
-    /// The server was lost or stopped while the workflow's code was running.
-    WorkerLost,
-    /// A declared credential is not stored.
-    CredentialMissing,
-    /// The run asks for something the operator did not configure, or the server lacks.
-    Configuration,
-    /// A fault of the server's own.
-    Internal,
-}
-
-impl FailureClass {
-    /// As the API writes it.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::WorkerLost => "worker_lost",
-            Self::CredentialMissing => "credential_missing",
-            Self::Configuration => "configuration",
-            Self::Internal => "internal",
-        }
-    }
-}
-
-/// How a job ended.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// How a job ends.
+#[derive(Debug, Clone, PartialEq)]
 pub enum Ending {
-    /// It returned; JSON text, or nothing.
-    Completed {
-        /// What it returned.
-        result: Option<String>,
-    },
+    /// The workflow returned, perhaps nothing.
+    Completed(Option<Value>),
     /// It did not.
     Failed {
-        /// Why, as a sentence.
-        error: String,
-        /// The stack.
-        stack: Option<String>,
-        /// The kind.
+        /// The kind of failure, e.g. `workflow`, `timeout`, `worker_lost`.
         class: String,
+        /// A sentence for the user.
+        error: String,
+        /// The stack, where there is one.
+        stack: Option<String>,
     },
-    /// Somebody stopped it.
+    /// Its owner ended it.
     Cancelled,
 }
 
 impl Ending {
-    /// A failure that is not the workflow's.
-    pub fn failed(class: FailureClass, error: impl Into<String>) -> Self {
-        Self::Failed { error: error.into(), stack: None, class: class.as_str().to_owned() }
+    /// How a job ends whose server went away; `started` says whether its code had been let go.
+    #[must_use]
+    pub fn worker_lost(started: bool) -> Self {
+        let error = if started {
+            "the server stopped while the workflow was running; it was not run again, because what it had already \
+             done cannot be known"
+        } else {
+            "the server stopped again and again while this job was being started; it is not tried any more"
+        };
+        Self::Failed { class: "worker_lost".to_owned(), error: error.to_owned(), stack: None }
     }
 
-    /// The status a job has after it.
+    /// The status it leads to.
     #[must_use]
     pub fn status(&self) -> JobStatus {
         match self {
-            Self::Completed { .. } => JobStatus::Completed,
+            Self::Completed(_) => JobStatus::Completed,
             Self::Failed { .. } => JobStatus::Failed,
             Self::Cancelled => JobStatus::Cancelled,
         }

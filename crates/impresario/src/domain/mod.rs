@@ -1,48 +1,39 @@
-//! Plain types with their rules, and the decisions; no I/O, no SQL, no HTTP, no clock.
+//! Plain types with their rules, and decisions as pure functions: no I/O, no SQL, no clock of its own.
 //!
-//! What comes in: values that were read from a request or from the store. What goes out: types that are valid because
-//! they exist, and plans that the scheduler and the worker carry out.
+//! What comes in: validated input and rows that were read. What goes out: values that the store writes down.
 
-pub mod deployment;
-pub mod fire;
-pub mod job;
-pub mod launch;
-pub mod params;
-pub mod pattern;
-pub mod proxy;
-pub mod schedule;
-pub mod webhook;
+mod callback;
+mod fire;
+mod ids;
+mod job;
+mod schedule;
+mod workflow;
 
-pub use deployment::{Deployment, DeploymentStatus, DeployedWorkflow};
-pub use job::{Ending, FailureClass, Job, JobStatus, NewJob, Origin};
-pub use launch::{Callback, Launch, Viewport};
-pub use params::ParamsSchema;
-pub use pattern::Pattern;
-pub use proxy::ResidentialProxy;
-pub use schedule::Schedule;
+pub use callback::{Receiver, callback_body, event_of};
+pub use fire::{FirePlan, Missed, plan_fire};
+pub use ids::{
+    CredentialId, DeliveryId, DeploymentId, EndpointId, JobId, KeyId, ScheduleId, SecretId, TenantId, WorkflowId,
+};
+pub use job::{Ending, Job, JobStatus, Launch, NewJob};
+pub use schedule::{Pattern, PatternError, Schedule, ScheduleDraft};
+pub use workflow::{Deployment, DeploymentStatus, ExportedWorkflow, Workflow, WorkflowLaunch};
 
-/// A JSON object.
-pub type Object = serde_json::Map<String, serde_json::Value>;
+use jiff::Timestamp;
 
-/// One thing that is wrong with a value: where (below the value itself), a machine-readable kind, and a sentence.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Violation {
-    /// Keys and indexes, from the value down to what is wrong.
-    pub path: Vec<impresario_api::PathSegment>,
-    /// E.g. `invalid_format`, `too_big`, `custom`.
-    pub code: &'static str,
-    /// Names the value and what is allowed.
-    pub message: String,
+/// How the API writes an instant: RFC 3339 in UTC with milliseconds, e.g. `2026-05-17T01:15:26.670Z`.
+#[must_use]
+pub fn rfc3339(at: Timestamp) -> String {
+    format!("{at:.3}")
 }
 
-impl Violation {
-    /// Something wrong with the value itself.
-    pub fn here(code: &'static str, message: impl Into<String>) -> Self {
-        Self { path: Vec::new(), code, message: message.into() }
-    }
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-    /// Something wrong with the field `key` of the value.
-    pub fn at(key: &str, code: &'static str, message: impl Into<String>) -> Self {
-        Self { path: vec![impresario_api::PathSegment::Key(key.to_owned())], code, message: message.into() }
+    #[test]
+    fn instants_are_written_with_milliseconds() {
+        let at = Timestamp::from_millisecond(1_778_980_526_670).unwrap();
+        assert_eq!(rfc3339(at), "2026-05-17T01:15:26.670Z");
+        assert_eq!(rfc3339(Timestamp::UNIX_EPOCH), "1970-01-01T00:00:00.000Z");
     }
 }

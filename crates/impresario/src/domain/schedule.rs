@@ -1,47 +1,115 @@
-//! A schedule: which workflow, with what input, when, and who is told.
+//! A schedule: a deployed workflow, its input, and when it fires.
 
+use impresario_cron::{Cron, CronError, Zone, ZoneError};
 use jiff::Timestamp;
-use uuid::Uuid;
+use serde_json::{Map, Value};
 
-use super::{Callback, Launch, Object};
+use super::{JobId, Launch, ScheduleId, SecretId, TenantId};
 
-/// The shortest and the longest time one run may take, in seconds.
-pub const TIMEOUT_SECONDS: std::ops::RangeInclusive<u32> = 1..=3600;
-/// How long a run of a schedule that says nothing may take, in seconds.
-pub const DEFAULT_TIMEOUT_SECONDS: u32 = 900;
+/// When something fires: a cron expression in a time zone. One that exists is valid and fires at least once.
+#[derive(Debug, Clone)]
+pub struct Pattern {
+    expr: String,
+    cron: Cron,
+    zone: Zone,
+}
 
-/// A schedule, as it is kept.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Schedule {
-    /// Its id.
-    pub id: Uuid,
-    /// Whose it is.
-    pub tenant_id: Uuid,
-    /// The name of the workflow; the name is followed through redeploys.
+/// Why a pattern was refused; `Display` is a sentence for the user.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternError {
+    /// The expression is not one.
+    #[error(transparent)]
+    Cron(#[from] CronError),
+    /// No such zone.
+    #[error(transparent)]
+    Zone(#[from] ZoneError),
+    /// The expression is well formed, but no day of any year matches it.
+    #[error("\"{0}\" can never fire: no date matches both its day and its month fields")]
+    Never(String),
+}
+
+impl Pattern {
+    /// Parses both halves and refuses an expression that never fires.
+    ///
+    /// # Errors
+    /// Where the expression or the zone is refused, or no instant matches.
+    pub fn parse(expr: &str, zone: &str) -> Result<Self, PatternError> {
+        Self::new(expr, expr.parse()?, Zone::get(zone)?)
+    }
+
+    /// Puts together what was parsed already.
+    ///
+    /// # Errors
+    /// Where the expression never fires.
+    pub fn new(expr: &str, cron: Cron, zone: Zone) -> Result<Self, PatternError> {
+        if cron.is_never() {
+            return Err(PatternError::Never(expr.to_owned()));
+        }
+        Ok(Self { expr: expr.to_owned(), cron, zone })
+    }
+
+    /// The expression as it was written.
+    #[must_use]
+    pub fn expr(&self) -> &str {
+        &self.expr
+    }
+
+    /// The zone's canonical spelling.
+    #[must_use]
+    pub fn zone(&self) -> &str {
+        self.zone.name()
+    }
+
+    /// The first fire strictly after `after`.
+    #[must_use]
+    pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
+        self.cron.next_after(&self.zone, after)
+    }
+
+    /// The last fire strictly before `before`.
+    #[must_use]
+    pub fn previous_before(&self, before: Timestamp) -> Option<Timestamp> {
+        self.cron.previous_before(&self.zone, before)
+    }
+}
+
+/// What its owner decides about a schedule: the input of create, and the resulting state of an update.
+#[derive(Debug, Clone)]
+pub struct ScheduleDraft {
+    /// The name of a deployed workflow.
     pub workflow: String,
     /// The workflow's input.
-    pub params: Object,
-    /// The expression as it was written.
-    pub cron_expr: String,
-    /// The zone's canonical name.
-    pub timezone: String,
-    /// How long one run may take.
-    pub timeout_seconds: u32,
-    /// How its browser is started.
+    pub params: Map<String, Value>,
+    /// When it fires.
+    pub pattern: Pattern,
+    /// How each run is started.
     pub launch: Launch,
-    /// Its own receiver; the secret is sealed for this row.
-    pub callback: Option<Callback>,
-    /// Nobody is told.
+    /// Its own receiver; goes together with `callback_secret`.
+    pub callback_url: Option<String>,
+    /// Signs what is sent there.
+    pub callback_secret: Option<SecretId>,
+    /// Send no callback at all.
     pub skip_callbacks: bool,
     /// Whether it fires.
     pub enabled: bool,
-    /// The oldest instant it still owes; `None` while it is disabled, or where no more is to come.
+}
+
+/// A schedule as it is stored.
+#[derive(Debug, Clone)]
+pub struct Schedule {
+    /// Its id.
+    pub id: ScheduleId,
+    /// Whose it is.
+    pub tenant: TenantId,
+    /// What its owner decided.
+    pub draft: ScheduleDraft,
+    /// The cursor; stale while the schedule is disabled.
     pub next_fire_at: Option<Timestamp>,
     /// The scheduled instant of the newest fire.
     pub last_fire_at: Option<Timestamp>,
-    /// The job that the newest fire created.
-    pub last_job_id: Option<Uuid>,
-    /// The error of the newest finished run, or of the newest fire that could not create one.
+    /// The job of the newest fire.
+    pub last_job_id: Option<JobId>,
+    /// The error of the newest finished run or fire.
     pub last_error: Option<String>,
     /// Failures in a row.
     pub consecutive_failures: u64,
@@ -49,4 +117,26 @@ pub struct Schedule {
     pub created_at: Timestamp,
     /// When its owner last changed it.
     pub updated_at: Timestamp,
+}
+
+impl Schedule {
+    /// What `next_fire_at` shows at the time `now`: the cursor, or for a disabled schedule the instant at which it
+    /// would fire were it enabled now.
+    #[must_use]
+    pub fn shown_next_fire(&self, now: Timestamp) -> Option<Timestamp> {
+        if self.draft.enabled { self.next_fire_at } else { self.draft.pattern.next_after(now) }
+    }
+
+    /// Where the cursor stands after the owner's change to `next`, made at `now`. A changed expression or zone, and
+    /// a re-enable, start anew from now: neither fires what lies in the past. Anything else leaves the cursor.
+    #[must_use]
+    pub fn cursor_after_change(&self, next: &ScheduleDraft, now: Timestamp) -> Option<Timestamp> {
+        let old = &self.draft;
+        let same_pattern = old.pattern.expr() == next.pattern.expr() && old.pattern.zone() == next.pattern.zone();
+        if same_pattern && (old.enabled || !next.enabled) {
+            self.next_fire_at
+        } else {
+            next.pattern.next_after(now)
+        }
+    }
 }

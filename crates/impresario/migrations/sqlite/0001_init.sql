@@ -1,0 +1,210 @@
+-- Ids and JSON are TEXT, instants are milliseconds since 1970 UTC, booleans are 0 or 1.
+
+CREATE TABLE tenants (
+  id         TEXT PRIMARY KEY,
+  name       TEXT NOT NULL UNIQUE,
+  created_at INTEGER NOT NULL
+) STRICT;
+
+-- Only the hash of a key is here; the public id is the part by which it is looked up.
+CREATE TABLE api_keys (
+  id           TEXT PRIMARY KEY,
+  tenant_id    TEXT NOT NULL REFERENCES tenants (id),
+  public_id    TEXT NOT NULL UNIQUE,
+  hash         BLOB NOT NULL,
+  label        TEXT NOT NULL,
+  start        TEXT NOT NULL,
+  created_at   INTEGER NOT NULL,
+  revoked_at   INTEGER
+) STRICT;
+
+-- Ciphertext bound to its row. Rows are never changed: a new value is a new row, so that a job or a delivery keeps
+-- the secret it was made with.
+CREATE TABLE secrets (
+  id         TEXT PRIMARY KEY,
+  tenant_id  TEXT NOT NULL REFERENCES tenants (id),
+  sealed     BLOB NOT NULL,
+  created_at INTEGER NOT NULL
+) STRICT;
+
+-- The archives as they were uploaded, once per content.
+CREATE TABLE bundles (
+  sha256     TEXT PRIMARY KEY,
+  archive    BLOB NOT NULL,
+  created_at INTEGER NOT NULL
+) STRICT;
+
+CREATE TABLE deployments (
+  id            TEXT PRIMARY KEY,
+  tenant_id     TEXT NOT NULL REFERENCES tenants (id),
+  bundle_sha256 TEXT NOT NULL REFERENCES bundles (sha256),
+  entry_point   TEXT NOT NULL,
+  description   TEXT,
+  status        TEXT NOT NULL CHECK (status IN ('building', 'ready', 'failed')),
+  build_error   TEXT,
+  -- What it exports, once it is ready: names, schemas, start URLs, viewports, declared credentials.
+  workflows     TEXT,
+  created_at    INTEGER NOT NULL,
+  built_at      INTEGER
+) STRICT;
+CREATE INDEX deployments_by_tenant ON deployments (tenant_id, created_at, id);
+CREATE INDEX deployments_building ON deployments (created_at) WHERE status = 'building';
+
+-- A name and the newest ready deployment that exports it.
+CREATE TABLE workflows (
+  id                    TEXT PRIMARY KEY,
+  tenant_id             TEXT NOT NULL REFERENCES tenants (id),
+  name                  TEXT NOT NULL,
+  deployment_id         TEXT NOT NULL REFERENCES deployments (id),
+  -- When that deployment was accepted: a slower, older build never takes the name back.
+  deployment_created_at INTEGER NOT NULL,
+  created_at            INTEGER NOT NULL,
+  updated_at            INTEGER NOT NULL,
+  UNIQUE (tenant_id, name)
+) STRICT;
+CREATE INDEX workflows_by_deployment ON workflows (deployment_id);
+
+CREATE TABLE schedules (
+  id                   TEXT PRIMARY KEY,
+  tenant_id            TEXT NOT NULL REFERENCES tenants (id),
+  -- By name, not by id: a schedule follows the name through redeploys, a delete and a new deploy.
+  workflow             TEXT NOT NULL,
+  params               TEXT NOT NULL,
+  cron_expr            TEXT NOT NULL,
+  timezone             TEXT NOT NULL,
+  -- Time limit, start URL, viewport, proxy: copied to each job as it stands at the fire.
+  launch               TEXT NOT NULL,
+  callback_url         TEXT,
+  callback_secret_id   TEXT REFERENCES secrets (id),
+  skip_callbacks       INTEGER NOT NULL CHECK (skip_callbacks IN (0, 1)),
+  enabled              INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+  -- The durable cursor: the oldest instant that is not yet in the ledger. NULL where it never fires again.
+  next_fire_at         INTEGER,
+  last_fire_at         INTEGER,
+  last_job_id          TEXT,
+  last_error           TEXT,
+  consecutive_failures INTEGER NOT NULL DEFAULT 0,
+  created_at           INTEGER NOT NULL,
+  updated_at           INTEGER NOT NULL,
+  CHECK ((callback_url IS NULL) = (callback_secret_id IS NULL))
+) STRICT;
+CREATE INDEX schedules_due ON schedules (next_fire_at) WHERE enabled = 1;
+CREATE INDEX schedules_by_tenant ON schedules (tenant_id, created_at, id);
+
+-- The ledger: one row per instant that was accounted for. A row of outcome 'missed' stands for `missed` instants,
+-- from `fire_at` to `missed_until`. It outlives its schedule.
+CREATE TABLE fires (
+  schedule_id  TEXT NOT NULL,
+  fire_at      INTEGER NOT NULL,
+  tenant_id    TEXT NOT NULL REFERENCES tenants (id),
+  outcome      TEXT NOT NULL CHECK (outcome IN ('fired', 'skipped_overlap', 'missed', 'rejected')),
+  recorded_at  INTEGER NOT NULL,
+  job_id       TEXT,
+  missed       INTEGER NOT NULL DEFAULT 0,
+  missed_until INTEGER,
+  error        TEXT,
+  PRIMARY KEY (schedule_id, fire_at)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE jobs (
+  id                 TEXT PRIMARY KEY,
+  tenant_id          TEXT NOT NULL REFERENCES tenants (id),
+  schedule_id        TEXT,
+  fire_at            INTEGER,
+  workflow_id        TEXT NOT NULL,
+  workflow           TEXT NOT NULL,
+  deployment_id      TEXT NOT NULL REFERENCES deployments (id),
+  params             TEXT NOT NULL,
+  launch             TEXT NOT NULL,
+  nonce              TEXT,
+  -- SHA-256 of the request that carried the nonce: the same nonce with another request is a conflict.
+  nonce_request      TEXT,
+  callback_url       TEXT,
+  callback_secret_id TEXT REFERENCES secrets (id),
+  skip_callbacks     INTEGER NOT NULL CHECK (skip_callbacks IN (0, 1)),
+  status             TEXT NOT NULL
+                     CHECK (status IN ('queued', 'starting_browser', 'running', 'completed', 'failed', 'cancelled')),
+  attempt            INTEGER NOT NULL DEFAULT 0,
+  -- Whoever runs the job holds this token; a write without it changes nothing.
+  lease_token        TEXT,
+  cancel_requested   INTEGER NOT NULL DEFAULT 0,
+  result             TEXT,
+  error              TEXT,
+  stack              TEXT,
+  failure_class      TEXT,
+  created_at         INTEGER NOT NULL,
+  started_at         INTEGER,
+  completed_at       INTEGER,
+  UNIQUE (schedule_id, fire_at),
+  UNIQUE (tenant_id, nonce)
+) STRICT;
+CREATE INDEX jobs_queue ON jobs (created_at) WHERE status = 'queued';
+CREATE INDEX jobs_active ON jobs (status) WHERE status IN ('starting_browser', 'running');
+CREATE INDEX jobs_by_tenant ON jobs (tenant_id, created_at, id);
+
+CREATE TABLE job_logs (
+  id        INTEGER PRIMARY KEY AUTOINCREMENT,
+  tenant_id TEXT NOT NULL,
+  job_id    TEXT NOT NULL REFERENCES jobs (id),
+  level     TEXT NOT NULL CHECK (level IN ('info', 'warn', 'error')),
+  message   TEXT NOT NULL,
+  logged_at INTEGER NOT NULL
+) STRICT;
+CREATE INDEX job_logs_by_job ON job_logs (job_id, id);
+CREATE INDEX job_logs_by_tenant ON job_logs (tenant_id, id);
+
+CREATE TABLE webhook_endpoints (
+  id          TEXT PRIMARY KEY,
+  tenant_id   TEXT NOT NULL REFERENCES tenants (id),
+  url         TEXT NOT NULL,
+  description TEXT,
+  active      INTEGER NOT NULL CHECK (active IN (0, 1)),
+  secret_id   TEXT NOT NULL REFERENCES secrets (id),
+  created_at  INTEGER NOT NULL,
+  updated_at  INTEGER NOT NULL
+) STRICT;
+CREATE INDEX webhook_endpoints_by_tenant ON webhook_endpoints (tenant_id, created_at, id);
+
+-- The outbox. The id is the `webhook-id` of every attempt.
+CREATE TABLE deliveries (
+  id                  TEXT PRIMARY KEY,
+  tenant_id           TEXT NOT NULL REFERENCES tenants (id),
+  job_id              TEXT NOT NULL REFERENCES jobs (id),
+  -- NULL for a job's own callback. No reference: an endpoint may be deleted while it is owed something.
+  webhook_endpoint_id TEXT,
+  url                 TEXT NOT NULL,
+  secret_id           TEXT NOT NULL REFERENCES secrets (id),
+  event               TEXT NOT NULL,
+  body                TEXT NOT NULL,
+  status              TEXT NOT NULL CHECK (status IN ('pending', 'delivered', 'failed')),
+  attempts            INTEGER NOT NULL DEFAULT 0,
+  next_attempt_at     INTEGER,
+  lease_token         TEXT,
+  created_at          INTEGER NOT NULL,
+  completed_at        INTEGER
+) STRICT;
+CREATE INDEX deliveries_due ON deliveries (next_attempt_at) WHERE status = 'pending';
+CREATE INDEX deliveries_by_job ON deliveries (job_id);
+CREATE INDEX deliveries_by_tenant ON deliveries (tenant_id, created_at, id);
+
+CREATE TABLE delivery_attempts (
+  delivery_id      TEXT NOT NULL REFERENCES deliveries (id),
+  number           INTEGER NOT NULL,
+  attempted_at     INTEGER NOT NULL,
+  status_code      INTEGER,
+  latency_ms       INTEGER NOT NULL,
+  error_class      TEXT,
+  error            TEXT,
+  response_excerpt TEXT,
+  PRIMARY KEY (delivery_id, number)
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE credentials (
+  id         TEXT PRIMARY KEY,
+  tenant_id  TEXT NOT NULL REFERENCES tenants (id),
+  name       TEXT NOT NULL,
+  secret_id  TEXT NOT NULL REFERENCES secrets (id),
+  created_at INTEGER NOT NULL,
+  updated_at INTEGER NOT NULL,
+  UNIQUE (tenant_id, name)
+) STRICT;

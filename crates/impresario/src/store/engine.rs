@@ -1,0 +1,331 @@
+//! The SQLite engine: files, locks, PRAGMAs, migrations, the writer thread and the readers.
+//!
+//! All writes go through one thread, which runs the operations that have queued up in one transaction, each in a
+//! savepoint of its own, and commits them together (group commit): an operation is answered only once it is on disk.
+
+use std::{
+    any::Any,
+    fs::File,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use rusqlite::{Connection, OpenFlags, TransactionBehavior};
+use sha2::{Digest, Sha256};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::{
+    error::{Result, StoreError},
+    tx::Tx,
+};
+
+/// SQLite 3.7.0 to 3.51.2 can corrupt a database in WAL mode when two connections reset the log
+/// (<https://sqlite.org/wal.html#walresetbug>).
+const OLDEST_SQLITE: i32 = 3_051_003;
+
+/// How long a connection waits for another process's write before it gives up.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most operations that share one commit.
+const MOST_IN_A_COMMIT: usize = 256;
+
+/// Operations that wait for the writer beyond this number make their callers wait.
+const WRITE_QUEUE: usize = 1024;
+
+/// Concurrent readers.
+const READERS: usize = 4;
+
+/// Landed migrations are never changed: their hash is checked at every start.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "init", include_str!("../../migrations/sqlite/0001_init.sql"))];
+
+/// Who opens the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// The server: there may be only one on a data directory.
+    Server,
+    /// A command beside it.
+    Tool,
+}
+
+/// The open database.
+pub(super) struct Engine {
+    writer: mpsc::Sender<Box<dyn Queued>>,
+    readers: Arc<Readers>,
+    /// Held for the process's life: the operating system gives it up even on `kill -9`.
+    _lock: Option<File>,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
+}
+
+struct Readers {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    slots: Semaphore,
+}
+
+/// An operation that waits for the writer.
+trait Queued: Send {
+    fn name(&self) -> &'static str;
+    /// Runs it; whether it wants its writes kept.
+    fn run(&mut self, connection: &Connection) -> bool;
+    /// Tells the caller.
+    fn answer(self: Box<Self>, commit: Result<(), String>);
+}
+
+struct Operation<T, F> {
+    name: &'static str,
+    body: Option<F>,
+    outcome: Result<T>,
+    reply: oneshot::Sender<Result<T>>,
+}
+
+impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Result<T> + Send> Queued for Operation<T, F> {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn run(&mut self, connection: &Connection) -> bool {
+        if let Some(body) = self.body.take() {
+            self.outcome = guarded(self.name, || body(&mut Tx::new(connection, self.name)));
+        }
+        self.outcome.is_ok()
+    }
+
+    fn answer(self: Box<Self>, commit: Result<(), String>) {
+        let outcome = match (self.outcome, commit) {
+            (Ok(_), Err(reason)) => Err(StoreError::Commit { operation: self.name, reason }),
+            (outcome, _) => outcome,
+        };
+        // A caller that has gone away does not undo what was committed.
+        let _gone = self.reply.send(outcome);
+    }
+}
+
+impl Engine {
+    /// Opens the database in `dir`, making both where they are not there yet, and migrates it.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used, another server has it, or the database is newer than this program.
+    pub(super) fn open(dir: &Path, access: Access) -> Result<Self> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            return Err(StoreError::Open(format!(
+                "SQLite {} can corrupt databases in WAL mode; 3.51.3 or newer is needed",
+                rusqlite::version()
+            )));
+        }
+        create_private(dir)?;
+        let lock = match access {
+            Access::Server => Some(lock(dir)?),
+            Access::Tool => None,
+        };
+        let path = dir.join("impresario.db");
+        let mut connection = connect(&path, false)?;
+        migrate(&mut connection)?;
+
+        let (writer, queue) = mpsc::channel(WRITE_QUEUE);
+        std::thread::Builder::new()
+            .name("store-writer".to_owned())
+            .spawn(move || write_loop(&connection, queue))
+            .map_err(|error| StoreError::Open(format!("cannot start the writer thread: {error}")))?;
+        let readers =
+            Arc::new(Readers { path, idle: Mutex::new(Vec::new()), slots: Semaphore::new(READERS) });
+        Ok(Self { writer, readers, _lock: lock })
+    }
+
+    /// Runs `body` in a write transaction and returns once it is durable.
+    pub(super) async fn write<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let closed = StoreError::Closed { operation: name };
+        let (reply, answer) = oneshot::channel();
+        let operation = Operation { name, body: Some(body), outcome: Err(closed), reply };
+        let gone = |_| StoreError::Closed { operation: name };
+        self.writer.send(Box::new(operation)).await.map_err(|_| StoreError::Closed { operation: name })?;
+        answer.await.map_err(gone)?
+    }
+
+    /// Runs `body` on a snapshot.
+    pub(super) async fn read<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let closed = |_| StoreError::Closed { operation: name };
+        let readers = Arc::clone(&self.readers);
+        let _slot = self.readers.slots.acquire().await.map_err(closed)?;
+        tokio::task::spawn_blocking(move || readers.run(name, body))
+            .await
+            .map_err(|error| StoreError::Panicked { operation: name, message: error.to_string() })?
+    }
+}
+
+impl Readers {
+    fn run<T>(&self, name: &'static str, body: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let mut connection = match idle {
+            Some(connection) => connection,
+            None => connect(&self.path, true)?,
+        };
+        let engine = |source| StoreError::Engine { operation: name, source };
+        let snapshot =
+            connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(engine)?;
+        let outcome = guarded(name, || body(&mut Tx::new(&snapshot, name)));
+        snapshot.finish().map_err(engine)?;
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        outcome
+    }
+}
+
+/// Turns a panic of one operation into its error, so that it takes nobody else down.
+fn guarded<T>(operation: &'static str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(body))
+        .unwrap_or_else(|panic| Err(StoreError::Panicked { operation, message: panic_message(&*panic) }))
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Queued>>) {
+    let mut batch = Vec::new();
+    while queue.blocking_recv_many(&mut batch, MOST_IN_A_COMMIT) > 0 {
+        let commit = write_batch(connection, &mut batch).map_err(|error| error.to_string());
+        if let Err(reason) = &commit {
+            let operations: Vec<_> = batch.iter().map(|operation| operation.name()).collect();
+            tracing::error!(%reason, ?operations, "a commit failed; nothing of it was written");
+            if !connection.is_autocommit()
+                && let Err(error) = connection.execute_batch("ROLLBACK")
+            {
+                tracing::error!(%error, "the rollback failed too");
+            }
+        }
+        for operation in batch.drain(..) {
+            operation.answer(commit.clone());
+        }
+    }
+}
+
+fn write_batch(connection: &Connection, batch: &mut [Box<dyn Queued>]) -> rusqlite::Result<()> {
+    connection.execute_batch("BEGIN IMMEDIATE")?;
+    for operation in batch {
+        connection.execute_batch("SAVEPOINT operation")?;
+        let keep = operation.run(connection);
+        connection.execute_batch(if keep {
+            "RELEASE operation"
+        } else {
+            "ROLLBACK TO operation; RELEASE operation"
+        })?;
+    }
+    connection.execute_batch("COMMIT")
+}
+
+/// Sets what the promises rest on, and reads it back: SQLite ignores a PRAGMA it cannot obey.
+fn connect(path: &Path, read_only: bool) -> Result<Connection> {
+    let failed = |error: rusqlite::Error| StoreError::Open(format!("{}: {error}", path.display()));
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(256);
+    // A value for each PRAGMA, and the text SQLite answers once it holds.
+    for (pragma, value, holds) in
+        [("journal_mode", "WAL", "wal"), ("synchronous", "FULL", "2"), ("foreign_keys", "ON", "1")]
+    {
+        connection.pragma_update(None, pragma, value).map_err(failed)?;
+        let now: rusqlite::types::Value =
+            connection.pragma_query_value(None, pragma, |row| row.get(0)).map_err(failed)?;
+        let now = match now {
+            rusqlite::types::Value::Text(text) => text,
+            rusqlite::types::Value::Integer(number) => number.to_string(),
+            other => format!("{other:?}"),
+        };
+        if now != holds {
+            return Err(StoreError::Open(format!(
+                "{}: {pragma} is {now} and must be {holds}; the data directory must be on a local disk",
+                path.display()
+            )));
+        }
+    }
+    if read_only {
+        connection.pragma_update(None, "query_only", "ON").map_err(failed)?;
+    }
+    Ok(connection)
+}
+
+fn migrate(connection: &mut Connection) -> Result<()> {
+    let failed = |error: rusqlite::Error| StoreError::Open(format!("migration: {error}"));
+    let migration = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    migration
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (
+               version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL) STRICT",
+        )
+        .map_err(failed)?;
+    let applied: Vec<(i64, String)> = migration
+        .prepare("SELECT version, sha256 FROM schema_migrations ORDER BY version")
+        .and_then(|mut statement| {
+            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()
+        })
+        .map_err(failed)?;
+    if let Some((version, _)) = applied.iter().find(|(version, _)| *version > MIGRATIONS.len() as i64) {
+        return Err(StoreError::Open(format!(
+            "the database is at schema version {version}, newer than this program ({}): use the newer program",
+            MIGRATIONS.len()
+        )));
+    }
+    for (version, name, sql) in MIGRATIONS {
+        let hash = hex(&Sha256::digest(sql.as_bytes()));
+        match applied.iter().find(|(applied, _)| applied == version) {
+            Some((_, landed)) if *landed == hash => {}
+            Some(_) => {
+                return Err(StoreError::Open(format!("migration {version} ({name}) is not the one that was applied")));
+            }
+            None => {
+                migration.execute_batch(sql).map_err(failed)?;
+                migration
+                    .execute(
+                        "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
+                        (version, name, hash),
+                    )
+                    .map_err(failed)?;
+            }
+        }
+    }
+    migration.commit().map_err(failed)
+}
+
+/// Lowercase hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Makes the directory where it is missing, for its owner alone: it holds the database and the key. One that is
+/// there already keeps the permissions its owner gave it.
+fn create_private(dir: &Path) -> Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    let failed = |error| StoreError::Open(format!("cannot make the data directory {}: {error}", dir.display()));
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)
+}
+
+fn lock(dir: &Path) -> Result<File> {
+    let path = dir.join("server.lock");
+    let failed = |error: std::io::Error| StoreError::Open(format!("{}: {error}", path.display()));
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Open(format!(
+            "another server is running on the data directory {}; stop it, or give this one its own --data-dir",
+            dir.display()
+        ))),
+        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+    }
+}

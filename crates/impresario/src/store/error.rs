@@ -1,0 +1,63 @@
+//! What can go wrong in the store. Expected outcomes ("not found", "name taken") are not errors but answers.
+
+/// A failed operation. Nothing of it was written.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data directory or its files cannot be used.
+    #[error("{0}")]
+    Open(String),
+    /// The engine refused a statement.
+    #[error("{operation}: the database refused it")]
+    Engine {
+        /// The operation's name.
+        operation: &'static str,
+        /// What the engine said.
+        #[source]
+        source: rusqlite::Error,
+    },
+    /// The transaction that the operation shared with others could not be committed.
+    #[error("{operation}: the commit failed: {reason}")]
+    Commit {
+        /// The operation's name.
+        operation: &'static str,
+        /// What the engine said.
+        reason: String,
+    },
+    /// A row holds something this version cannot read.
+    #[error("{operation}: column {column}: {reason}")]
+    Corrupt {
+        /// The operation's name.
+        operation: &'static str,
+        /// The column.
+        column: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A write touched another number of rows than it must.
+    #[error("{operation}: {touched} rows written where it must be {expected}")]
+    Rows {
+        /// The operation's name.
+        operation: &'static str,
+        /// How many it must be.
+        expected: u64,
+        /// How many it were.
+        touched: u64,
+    },
+    /// The operation panicked; a bug, and its writes were rolled back.
+    #[error("{operation}: it panicked: {message}")]
+    Panicked {
+        /// The operation's name.
+        operation: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+    /// The store has been closed.
+    #[error("{operation}: the store is closed")]
+    Closed {
+        /// The operation's name.
+        operation: &'static str,
+    },
+}
+
+/// The result of an operation.
+pub type Result<T, E = StoreError> = std::result::Result<T, E>;

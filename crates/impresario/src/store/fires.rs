@@ -1,0 +1,216 @@
+//! The heart: due schedules become ledger rows and jobs, and their cursors move, in one transaction.
+
+use jiff::Timestamp;
+
+use super::{
+    error::{Result, StoreError},
+    schedules,
+    tx::{Row, Tx, params},
+};
+use crate::domain::{FirePlan, JobId, Missed, Schedule, ScheduleId, TenantId};
+
+/// What one pass did.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Fired {
+    /// Jobs that were created.
+    pub jobs: usize,
+    /// Fires that could not create a job.
+    pub rejected: usize,
+    /// Schedules that were looked at: as many as the limit means that more may be due.
+    pub looked_at: usize,
+    /// Rows that could not be read, taken out of the way with their reason in `last_error`.
+    pub quarantined: Vec<(String, String)>,
+}
+
+/// Fires what is due at `now`, at most `limit` schedules, oldest cursor first. `plan` says what to do with each and
+/// `new_job` gives an id to each job.
+///
+/// # Errors
+/// What the engine refuses. A single bad schedule is not an error: it is quarantined.
+pub fn fire_due(
+    tx: &mut Tx<'_>,
+    (now, limit): (Timestamp, usize),
+    plan: impl Fn(&Schedule) -> Option<FirePlan>,
+    new_job: impl Fn() -> JobId,
+) -> Result<Fired> {
+    let sql = "SELECT * FROM schedules WHERE enabled = 1 AND next_fire_at <= $1 ORDER BY next_fire_at LIMIT $2";
+    let due = tx.query(sql, params![now, limit], |row| Ok((row.get::<String>("id")?, schedules::read(row))))?;
+    let mut fired = Fired { looked_at: due.len(), ..Fired::default() };
+    for (id, schedule) in due {
+        let schedule = match schedule {
+            Ok(schedule) => schedule,
+            Err(StoreError::Corrupt { column, reason, .. }) => {
+                let reason = format!("this schedule cannot be read: column {column}: {reason}");
+                quarantine(tx, &id, &reason)?;
+                fired.quarantined.push((id, reason));
+                continue;
+            }
+            Err(other) => return Err(other),
+        };
+        let Some(plan) = plan(&schedule) else { continue };
+        match fire(tx, &schedule, plan, (new_job(), now))? {
+            Outcome::Job => fired.jobs += 1,
+            Outcome::Rejected => fired.rejected += 1,
+            Outcome::AlreadyDone => {}
+        }
+    }
+    Ok(fired)
+}
+
+enum Outcome {
+    Job,
+    Rejected,
+    /// The instant is in the ledger already: the clock went back, or an update put the cursor there once more.
+    AlreadyDone,
+}
+
+/// Carries out one schedule's plan.
+fn fire(tx: &mut Tx<'_>, schedule: &Schedule, plan: FirePlan, (job, now): (JobId, Timestamp)) -> Result<Outcome> {
+    if let Some(missed) = plan.missed {
+        record_missed(tx, schedule, missed, now)?;
+    }
+    let outcome = if !claim_instant(tx, schedule, plan.fire_at, now)? {
+        Outcome::AlreadyDone
+    } else if create_job(tx, schedule, plan.fire_at, (job, now))? {
+        tx.execute_one(
+            "UPDATE fires SET job_id = $3 WHERE schedule_id = $1 AND fire_at = $2",
+            params![schedule.id, plan.fire_at, job],
+        )?;
+        tx.execute_one(
+            "UPDATE schedules SET last_fire_at = $2, last_job_id = $3 WHERE id = $1",
+            params![schedule.id, plan.fire_at, job],
+        )?;
+        Outcome::Job
+    } else {
+        let reason = format!("workflow: no deployed workflow \"{}\"", schedule.draft.workflow);
+        reject(tx, schedule, plan.fire_at, &reason)?;
+        Outcome::Rejected
+    };
+    tx.execute_one(
+        "UPDATE schedules SET next_fire_at = $2 WHERE id = $1",
+        params![schedule.id, plan.next],
+    )?;
+    Ok(outcome)
+}
+
+/// Writes the ledger row; `false` where the instant has one. The primary key is what makes a fire unique.
+fn claim_instant(tx: &mut Tx<'_>, schedule: &Schedule, fire_at: Timestamp, now: Timestamp) -> Result<bool> {
+    let sql = "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at)
+               VALUES ($1, $2, $3, 'fired', $4) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
+    Ok(tx.execute(sql, params![schedule.id, fire_at, schedule.tenant, now])? == 1)
+}
+
+/// Creates the job from the schedule and the workflow as they stand in the store; `false` where the workflow is not
+/// deployed.
+fn create_job(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    fire_at: Timestamp,
+    (job, now): (JobId, Timestamp),
+) -> Result<bool> {
+    let sql = "INSERT INTO jobs (id, tenant_id, schedule_id, fire_at, workflow_id, workflow, deployment_id, params,
+                 launch, callback_url, callback_secret_id, skip_callbacks, status, created_at)
+               SELECT $1, s.tenant_id, s.id, $2, w.id, w.name, w.deployment_id, s.params,
+                 s.launch, s.callback_url, s.callback_secret_id, s.skip_callbacks, 'queued', $3
+               FROM schedules s JOIN workflows w ON w.tenant_id = s.tenant_id AND w.name = s.workflow
+               WHERE s.id = $4";
+    Ok(tx.execute(sql, params![job, fire_at, now, schedule.id])? == 1)
+}
+
+/// A fire that could not create a job counts as a failure of the schedule.
+fn reject(tx: &mut Tx<'_>, schedule: &Schedule, fire_at: Timestamp, reason: &str) -> Result<()> {
+    tx.execute_one(
+        "UPDATE fires SET outcome = 'rejected', error = $3 WHERE schedule_id = $1 AND fire_at = $2",
+        params![schedule.id, fire_at, reason],
+    )?;
+    tx.execute_one(
+        "UPDATE schedules SET last_fire_at = $2, last_job_id = NULL, last_error = $3,
+           consecutive_failures = consecutive_failures + 1
+         WHERE id = $1",
+        params![schedule.id, fire_at, reason],
+    )
+}
+
+fn record_missed(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, now: Timestamp) -> Result<()> {
+    let reason = "no server was up to fire it";
+    tx.execute(
+        "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, error)
+         VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
+        params![schedule.id, missed.from, schedule.tenant, now, missed.count, missed.until, reason],
+    )?;
+    Ok(())
+}
+
+/// Takes a row that cannot be read out of the loop's way, visibly.
+fn quarantine(tx: &mut Tx<'_>, id: &str, reason: &str) -> Result<()> {
+    tx.execute_one(
+        "UPDATE schedules SET next_fire_at = NULL, last_error = $2, consecutive_failures = consecutive_failures + 1
+         WHERE id = $1",
+        params![id, reason],
+    )
+}
+
+/// The oldest cursor of all enabled schedules: when the next fire is due.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn next_due(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
+    let sql = "SELECT next_fire_at FROM schedules
+               WHERE enabled = 1 AND next_fire_at IS NOT NULL ORDER BY next_fire_at LIMIT 1";
+    tx.query_opt(sql, &[], |row| row.get("next_fire_at"))
+}
+
+/// Fires what one schedule owes at `now`, before its owner's change to it takes effect: an instant that had come is
+/// neither lost to the change nor fired after the answer.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn settle(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    plan: Option<FirePlan>,
+    (job, now): (JobId, Timestamp),
+) -> Result<()> {
+    match plan {
+        Some(plan) if schedule.draft.enabled => fire(tx, schedule, plan, (job, now)).map(|_| ()),
+        _ => Ok(()),
+    }
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// The scheduled instant; of missed ones, the oldest.
+    pub fire_at: Timestamp,
+    /// `fired`, `missed` or `rejected`.
+    pub outcome: String,
+    /// When it was written down.
+    pub recorded_at: Timestamp,
+    /// The job it created.
+    pub job: Option<JobId>,
+    /// How many instants the row stands for, if they were missed.
+    pub missed: u64,
+    /// Why there is no job.
+    pub error: Option<String>,
+}
+
+fn ledger_row(row: &Row<'_>) -> Result<LedgerRow> {
+    Ok(LedgerRow {
+        fire_at: row.get("fire_at")?,
+        outcome: row.get("outcome")?,
+        recorded_at: row.get("recorded_at")?,
+        job: row.get("job_id")?,
+        missed: row.get("missed")?,
+        error: row.get("error")?,
+    })
+}
+
+/// The ledger of a schedule, newest first, at most `limit` rows.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn history(tx: &mut Tx<'_>, tenant: TenantId, schedule: ScheduleId, limit: u32) -> Result<Vec<LedgerRow>> {
+    let sql = "SELECT fire_at, outcome, recorded_at, job_id, missed, error FROM fires
+               WHERE tenant_id = $1 AND schedule_id = $2 ORDER BY fire_at DESC LIMIT $3";
+    tx.query(sql, params![tenant, schedule, limit], ledger_row)
+}

@@ -1,0 +1,101 @@
+//! The only place with SQL. What comes in: named operations, each one transaction. What goes out: domain types.
+//!
+//! An operation is a plain function over a [`Tx`], in a file per family of tables; [`Store::write`] and
+//! [`Store::read`] run one. The engine decides nothing: policy comes in as values and pure functions.
+
+mod credentials;
+mod deliveries;
+mod deployments;
+mod engine;
+mod error;
+mod fires;
+mod jobs;
+mod logs;
+mod schedules;
+mod secrets;
+mod tenants;
+mod tx;
+mod value;
+mod webhooks;
+
+pub mod ops {
+    //! The operations, by family.
+    pub use super::{
+        credentials, deliveries, deployments, fires, jobs, logs, schedules, secrets, tenants, webhooks,
+    };
+}
+
+pub use engine::Access;
+pub(crate) use engine::hex;
+pub use error::{Result, StoreError};
+pub use tx::{Row, Tx};
+pub use value::{Column, Json, Value};
+
+use std::{path::Path, sync::Arc};
+
+/// The store. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Store {
+    engine: Arc<engine::Engine>,
+}
+
+impl Store {
+    /// Opens the embedded database in `dir`, making both where they are not there yet, and migrates it.
+    ///
+    /// # Errors
+    /// Where the directory cannot be used, another server has it, or the database is newer than this program.
+    pub fn open(dir: &Path, access: Access) -> Result<Self> {
+        Ok(Self { engine: Arc::new(engine::Engine::open(dir, access)?) })
+    }
+
+    /// Runs `operation` in a write transaction; when this returns `Ok` its writes are durable, otherwise there are
+    /// none. Dropping the future does not undo what was committed.
+    ///
+    /// # Errors
+    /// The operation's own, and a failed commit.
+    pub async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.engine.write(name, operation).await
+    }
+
+    /// Runs `operation` on a snapshot of the database.
+    ///
+    /// # Errors
+    /// The operation's own.
+    pub async fn read<T, F>(&self, name: &'static str, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.engine.read(name, operation).await
+    }
+}
+
+/// Where the next page of a list starts: after the row with this instant and id, going back in time. Rows that are
+/// added meanwhile are newer than any cursor, so they neither shift nor repeat what is still to come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageCursor {
+    /// The creation instant of the last row of the page before, in milliseconds.
+    pub at: i64,
+    /// Its id.
+    pub id: String,
+}
+
+impl PageCursor {
+    /// Reads what `Display` writes; `None` where a client made it up.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (at, id) = text.split_once('_')?;
+        let id = uuid::Uuid::try_parse(id).ok()?;
+        Some(Self { at: at.parse().ok()?, id: id.as_hyphenated().to_string() })
+    }
+}
+
+impl std::fmt::Display for PageCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}_{}", self.at, self.id)
+    }
+}

@@ -1,0 +1,39 @@
+//! Sealed secrets. Rows are only added: whoever holds an id keeps the value it was made with.
+
+use jiff::Timestamp;
+
+use super::{
+    error::Result,
+    tx::{Tx, params},
+};
+use crate::domain::{SecretId, TenantId};
+
+/// A secret that was sealed for its row.
+#[derive(Debug, Clone)]
+pub struct SealedSecret {
+    /// The row's id, to which the ciphertext is bound.
+    pub id: SecretId,
+    /// The ciphertext.
+    pub sealed: Vec<u8>,
+}
+
+/// Adds a secret.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn insert(tx: &mut Tx<'_>, tenant: TenantId, secret: SealedSecret, now: Timestamp) -> Result<()> {
+    tx.execute_one(
+        "INSERT INTO secrets (id, tenant_id, sealed, created_at) VALUES ($1, $2, $3, $4)",
+        params![secret.id, tenant, secret.sealed, now],
+    )
+}
+
+/// The ciphertext of a secret.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn get(tx: &mut Tx<'_>, tenant: TenantId, id: SecretId) -> Result<Option<Vec<u8>>> {
+    tx.query_opt("SELECT sealed FROM secrets WHERE tenant_id = $1 AND id = $2", params![tenant, id], |row| {
+        row.get("sealed")
+    })
+}

@@ -1,0 +1,138 @@
+//! What an operation sees of the database: one open transaction, statements with `$1` parameters, rows by name.
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+
+use super::{
+    error::{Result, StoreError},
+    value::{Cell, Column, Value},
+};
+
+/// An open transaction. It commits when the operation returns `Ok` and leaves nothing behind when it does not.
+#[derive(Debug)]
+pub struct Tx<'c> {
+    connection: &'c rusqlite::Connection,
+    operation: &'static str,
+}
+
+/// A row of an answer.
+#[derive(Debug)]
+pub struct Row<'r> {
+    row: &'r rusqlite::Row<'r>,
+    operation: &'static str,
+}
+
+/// `params![a, b]`: the parameters `$1`, `$2` of a statement.
+macro_rules! params {
+    ($($value:expr),* $(,)?) => { &[$($crate::store::value::Value::from($value)),*][..] };
+}
+pub(crate) use params;
+
+impl<'c> Tx<'c> {
+    pub(super) fn new(connection: &'c rusqlite::Connection, operation: &'static str) -> Self {
+        Self { connection, operation }
+    }
+
+    /// Runs a statement and says how many rows it touched.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64> {
+        let touched = self
+            .connection
+            .prepare_cached(sql)
+            .and_then(|mut statement| statement.execute(rusqlite::params_from_iter(params)))
+            .map_err(|source| self.refused(source))?;
+        Ok(touched as u64)
+    }
+
+    /// Runs a statement that must touch exactly one row.
+    ///
+    /// # Errors
+    /// What the engine refuses, and any other number of rows.
+    pub fn execute_one(&mut self, sql: &str, params: &[Value]) -> Result<()> {
+        match self.execute(sql, params)? {
+            1 => Ok(()),
+            touched => Err(StoreError::Rows { operation: self.operation, expected: 1, touched }),
+        }
+    }
+
+    /// Runs a query and reads each row with `read`.
+    ///
+    /// # Errors
+    /// What the engine refuses, and rows that cannot be read.
+    pub fn query<T>(
+        &mut self,
+        sql: &str,
+        params: &[Value],
+        mut read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        let operation = self.operation;
+        let mut statement = self.connection.prepare_cached(sql).map_err(|source| self.refused(source))?;
+        let mut rows =
+            statement.query(rusqlite::params_from_iter(params)).map_err(|source| self.refused(source))?;
+        let mut all = Vec::new();
+        while let Some(row) = rows.next().map_err(|source| self.refused(source))? {
+            all.push(read(&Row { row, operation })?);
+        }
+        Ok(all)
+    }
+
+    /// Runs a query for at most one row; of several it reads the first.
+    ///
+    /// # Errors
+    /// What the engine refuses, and a row that cannot be read.
+    pub fn query_opt<T>(
+        &mut self,
+        sql: &str,
+        params: &[Value],
+        read: impl FnMut(&Row<'_>) -> Result<T>,
+    ) -> Result<Option<T>> {
+        Ok(self.query(sql, params, read)?.into_iter().next())
+    }
+
+    fn refused(&self, source: rusqlite::Error) -> StoreError {
+        StoreError::Engine { operation: self.operation, source }
+    }
+}
+
+impl Row<'_> {
+    /// Reads a column.
+    ///
+    /// # Errors
+    /// Where there is no such column, or it holds something else.
+    pub fn get<T: Column>(&self, column: &str) -> Result<T> {
+        let corrupt = |reason: String| StoreError::Corrupt {
+            operation: self.operation,
+            column: column.to_owned(),
+            reason,
+        };
+        let value = self.row.get_ref(column).map_err(|error| corrupt(error.to_string()))?;
+        let cell = match value {
+            ValueRef::Null => Cell::Null,
+            ValueRef::Integer(number) => Cell::Int(number),
+            ValueRef::Real(_) => return Err(corrupt("a floating-point number".to_owned())),
+            ValueRef::Text(bytes) => {
+                Cell::Text(std::str::from_utf8(bytes).map_err(|error| corrupt(error.to_string()))?)
+            }
+            ValueRef::Blob(bytes) => Cell::Blob(bytes),
+        };
+        T::read(cell).map_err(corrupt)
+    }
+
+    /// An error that says that `column` holds what it should not.
+    #[must_use]
+    pub fn corrupt(&self, column: &str, reason: impl Into<String>) -> StoreError {
+        StoreError::Corrupt { operation: self.operation, column: column.to_owned(), reason: reason.into() }
+    }
+}
+
+impl rusqlite::ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(match self {
+            Self::Null => ToSqlOutput::Borrowed(ValueRef::Null),
+            Self::Int(number) => ToSqlOutput::Borrowed(ValueRef::Integer(*number)),
+            Self::Text(text) => ToSqlOutput::Borrowed(ValueRef::Text(text.as_bytes())),
+            Self::Blob(bytes) => ToSqlOutput::Borrowed(ValueRef::Blob(bytes)),
+        })
+    }
+}

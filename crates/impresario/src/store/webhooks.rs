@@ -1,0 +1,131 @@
+//! Stored webhooks: where a tenant hears of its jobs.
+
+use jiff::Timestamp;
+
+use super::{
+    error::Result,
+    secrets::{self, SealedSecret},
+    tx::{Row, Tx, params},
+};
+use crate::domain::{EndpointId, TenantId};
+
+/// A stored webhook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its id.
+    pub id: EndpointId,
+    /// Where callbacks are posted.
+    pub url: String,
+    /// For people.
+    pub description: Option<String>,
+    /// Whether it receives anything.
+    pub active: bool,
+    /// When it was created.
+    pub created_at: Timestamp,
+    /// When it was last changed.
+    pub updated_at: Timestamp,
+}
+
+/// What is changed of a stored webhook; `None` leaves a field.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointChange {
+    /// Where callbacks are posted.
+    pub url: Option<String>,
+    /// For people; `Some(None)` clears it.
+    pub description: Option<Option<String>>,
+    /// Whether it receives anything.
+    pub active: Option<bool>,
+    /// A new secret.
+    pub secret: Option<SealedSecret>,
+}
+
+fn read(row: &Row<'_>) -> Result<Endpoint> {
+    Ok(Endpoint {
+        id: row.get("id")?,
+        url: row.get("url")?,
+        description: row.get("description")?,
+        active: row.get("active")?,
+        created_at: row.get("created_at")?,
+        updated_at: row.get("updated_at")?,
+    })
+}
+
+/// Adds a stored webhook with its secret.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn create(tx: &mut Tx<'_>, tenant: TenantId, endpoint: Endpoint, secret: SealedSecret) -> Result<()> {
+    let secret_id = secret.id;
+    secrets::insert(tx, tenant, secret, endpoint.created_at)?;
+    tx.execute_one(
+        "INSERT INTO webhook_endpoints (id, tenant_id, url, description, active, secret_id, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+        params![
+            endpoint.id,
+            tenant,
+            endpoint.url,
+            endpoint.description,
+            endpoint.active,
+            secret_id,
+            endpoint.created_at
+        ],
+    )
+}
+
+/// All stored webhooks of a tenant, oldest first.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn list(tx: &mut Tx<'_>, tenant: TenantId) -> Result<Vec<Endpoint>> {
+    let sql = "SELECT id, url, description, active, created_at, updated_at FROM webhook_endpoints
+               WHERE tenant_id = $1 ORDER BY created_at, id";
+    tx.query(sql, params![tenant], read)
+}
+
+/// Changes a stored webhook; `false` where there is none.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn update(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+    change: EndpointChange,
+    now: Timestamp,
+) -> Result<bool> {
+    let secret_id = change.secret.as_ref().map(|secret| secret.id);
+    let known = "SELECT id FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
+    if tx.query_opt(known, params![tenant, id], |row| row.get::<EndpointId>("id"))?.is_none() {
+        return Ok(false);
+    }
+    if let Some(secret) = change.secret {
+        secrets::insert(tx, tenant, secret, now)?;
+    }
+    let describe = change.description.is_some();
+    tx.execute_one(
+        "UPDATE webhook_endpoints SET url = COALESCE($3, url), active = COALESCE($4, active),
+           secret_id = COALESCE($5, secret_id), description = CASE WHEN $6 = 1 THEN $7 ELSE description END,
+           updated_at = $8
+         WHERE tenant_id = $1 AND id = $2",
+        params![
+            tenant,
+            id,
+            change.url,
+            change.active,
+            secret_id,
+            describe,
+            change.description.flatten(),
+            now
+        ],
+    )?;
+    Ok(true)
+}
+
+/// Removes a stored webhook; `false` where there is none. What it is owed already is still sent.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: EndpointId) -> Result<bool> {
+    let sql = "DELETE FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
+    Ok(tx.execute(sql, params![tenant, id])? == 1)
+}

@@ -1,0 +1,46 @@
+//! A run's log lines on their way to the store: written in batches, so that a chatty workflow costs few commits.
+
+use crate::{
+    app::App,
+    domain::Job,
+    runner::LogRecord,
+    store::ops::logs::{self, NewLogLine},
+};
+
+/// A batch is written when it has this many lines, or when [`FLUSH_AFTER`](super::run::FLUSH_AFTER) has passed.
+const BATCH: usize = 200;
+
+/// Lines that are not written yet.
+#[derive(Debug, Default)]
+pub(super) struct LogBuffer {
+    lines: Vec<NewLogLine>,
+}
+
+impl LogBuffer {
+    /// Adds a line and writes the batch if it is full.
+    pub(super) async fn push(&mut self, app: &App, job: &Job, record: LogRecord) {
+        self.lines.push(NewLogLine { level: record.level.as_str(), message: record.message, at: record.at });
+        if self.lines.len() >= BATCH {
+            self.flush(app, job).await;
+        }
+    }
+
+    /// Whether there is nothing to write.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Writes what there is. Lines that the store refuses are lost, and that is said in the server's own log: a run
+    /// is not failed for its log.
+    pub(super) async fn flush(&mut self, app: &App, job: &Job) {
+        let lines = std::mem::take(&mut self.lines);
+        if lines.is_empty() {
+            return;
+        }
+        let (tenant, id, count) = (job.tenant, job.id, lines.len());
+        let written = app.store.write("append_logs", move |tx| logs::append(tx, tenant, id, lines)).await;
+        if let Err(error) = written {
+            tracing::error!(job = %id, lines = count, %error, ?error, "log lines of a run could not be stored");
+        }
+    }
+}

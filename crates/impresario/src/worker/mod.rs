@@ -1,0 +1,147 @@
+//! Claims queued jobs, runs them, and writes down how they end. What comes in: queued jobs. What goes out: finished
+//! jobs and, in the same transaction, their callbacks in the outbox.
+
+mod logs;
+mod run;
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{
+    app::App,
+    background::{self, Next},
+    domain::{DeliveryId, JobId},
+    store::{self, ops},
+};
+
+/// Why a run is to end early.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum StopReason {
+    /// Its owner asked for it.
+    Cancel,
+    /// The server's grace period is over.
+    Shutdown,
+}
+
+/// The jobs that run here, so that they can be told to end.
+#[derive(Debug, Default)]
+pub struct RunningJobs {
+    jobs: Mutex<HashMap<JobId, Running>>,
+}
+
+#[derive(Debug, Clone)]
+struct Running {
+    stop: CancellationToken,
+    reason: Arc<Mutex<Option<StopReason>>>,
+}
+
+impl Running {
+    fn new() -> Self {
+        Self { stop: CancellationToken::new(), reason: Arc::default() }
+    }
+
+    /// The first reason stays.
+    fn stop(&self, reason: StopReason) {
+        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.stop.cancel();
+    }
+
+    fn reason(&self) -> Option<StopReason> {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl RunningJobs {
+    /// How many run.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Ends a job's whole process tree, if it runs here.
+    pub fn cancel(&self, job: JobId) {
+        let running = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned();
+        if let Some(running) = running {
+            running.stop(StopReason::Cancel);
+        }
+    }
+
+    /// Ends all of them, because the server does.
+    pub fn stop_all(&self) {
+        for running in self.jobs.lock().unwrap_or_else(PoisonError::into_inner).values() {
+            running.stop(StopReason::Shutdown);
+        }
+    }
+
+    fn insert(&self, job: JobId) -> Running {
+        let running = Running::new();
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(job, running.clone());
+        running
+    }
+
+    fn remove(&self, job: JobId) {
+        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+    }
+}
+
+/// Settles what an earlier server of this data directory left running. Called once, before anything is claimed.
+///
+/// # Errors
+/// The store's.
+pub async fn recover(app: &App) -> store::Result<()> {
+    let killed = app.runner.sweep_leftovers();
+    let (now, ids) = (app.clock.now(), app.ids.clone());
+    let recovered = app
+        .store
+        .write("recover_jobs", move |tx| ops::jobs::recover(tx, now, || DeliveryId(ids.uuid(now))))
+        .await?;
+    if killed > 0 || recovered != ops::jobs::Recovered::default() {
+        tracing::warn!(
+            processes_killed = killed,
+            requeued = recovered.requeued,
+            lost = recovered.lost,
+            cancelled = recovered.cancelled,
+            "settled what an earlier server left running"
+        );
+    }
+    Ok(())
+}
+
+/// Claims and runs jobs until `shutdown`; what runs then goes on as a task of `tasks`.
+pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) {
+    let around = (&app.clock, &app.signals.worker, &*app.pulse);
+    background::run("worker", around, shutdown, async || tick(app, tasks).await).await;
+}
+
+async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
+    let free = app.settings.job_slots.saturating_sub(app.running.count());
+    if free == 0 {
+        return Ok(Next::Idle);
+    }
+    let now = app.clock.now();
+    let token = app.ids.uuid(now).to_string();
+    let lease = token.clone();
+    let queued = app.store.read("queued_jobs", ops::jobs::any_queued).await?;
+    if !queued {
+        return Ok(Next::Idle);
+    }
+    let jobs = app.store.write("claim_jobs", move |tx| ops::jobs::claim(tx, free, &lease, now)).await?;
+    for job in jobs {
+        // Registered before the task exists: a cancel that comes at once finds it.
+        let running = app.running.insert(job.id);
+        let (app, token) = (Arc::clone(app), token.clone());
+        tasks.spawn(async move {
+            let id = job.id;
+            run::run(&app, job, &token, &running).await;
+            app.running.remove(id);
+            app.signals.job_ended.notify_waiters();
+            app.signals.outbox.notify_one();
+            app.signals.worker.notify_one();
+        });
+    }
+    Ok(Next::Idle)
+}

@@ -1,0 +1,205 @@
+//! One job, from the claim to its end.
+
+use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
+
+use futures_util::FutureExt;
+use tokio::sync::{mpsc, oneshot};
+
+use super::{Running, StopReason, logs::LogBuffer};
+use crate::{
+    app::App,
+    domain::{DeliveryId, Ending, Job, WorkflowLaunch},
+    runner::{RunEvent, RunFailure, RunOutcome, RunRequest},
+    secrets::Cell,
+    store::{
+        self,
+        ops::{credentials, deployments, jobs, secrets},
+    },
+};
+
+/// How old a log line gets before it is written.
+pub(super) const FLUSH_AFTER: Duration = Duration::from_millis(250);
+
+/// Events that wait while the store is busy; beyond that the run's pipes fill up and the workflow waits.
+const EVENT_QUEUE: usize = 1024;
+
+/// Runs a claimed job and writes down how it ended. A panic on the way is the job's failure, not the worker's.
+pub(super) async fn run(app: &App, job: Job, token: &str, running: &Running) {
+    let mut started = false;
+    let outcome = AssertUnwindSafe(attempt(app, &job, token, running, &mut started)).catch_unwind().await;
+    let ending = match outcome {
+        Ok(RunOutcome::Completed(result)) => Ending::Completed(result),
+        Ok(RunOutcome::Cancelled) if running.reason() == Some(StopReason::Shutdown) && !started => {
+            hand_back(app, &job, token).await;
+            return;
+        }
+        Ok(RunOutcome::Cancelled) if running.reason() == Some(StopReason::Shutdown) => Ending::worker_lost(true),
+        Ok(RunOutcome::Cancelled) => Ending::Cancelled,
+        Ok(RunOutcome::Failed(failure)) => Ending::Failed {
+            class: failure.class.as_str().to_owned(),
+            error: failure.message,
+            stack: failure.stack,
+        },
+        Err(_) => internal("the server failed while it ran this job; its log has the reason"),
+    };
+    finish(app, &job, token, ending).await;
+}
+
+fn internal(message: &str) -> Ending {
+    Ending::Failed { class: "internal".to_owned(), error: message.to_owned(), stack: None }
+}
+
+/// Tries until the store takes it: a run that has ended must not stay open because the disk was full for a minute.
+async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
+    let status = ending.status();
+    loop {
+        let (id, lease, ending, now) = (job.id, token.to_owned(), ending.clone(), app.clock.now());
+        let ids = app.ids.clone();
+        let finished = app
+            .store
+            .write("finish_job", move |tx| {
+                jobs::finish(tx, (id, &lease), ending, now, || DeliveryId(ids.uuid(now)))
+            })
+            .await;
+        match finished {
+            Ok(Some(_)) => {
+                tracing::info!(job = %id, workflow = %job.workflow, status = status.as_str(), "job ended");
+                return;
+            }
+            Ok(None) => {
+                tracing::warn!(job = %id, "the job was not held any more; its end here changed nothing");
+                return;
+            }
+            Err(store::StoreError::Closed { .. }) => return,
+            Err(error) => {
+                tracing::error!(job = %id, %error, ?error, "the end of a job could not be stored; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+async fn hand_back(app: &App, job: &Job, token: &str) {
+    let (id, lease) = (job.id, token.to_owned());
+    match app.store.write("requeue_job", move |tx| jobs::requeue(tx, id, &lease)).await {
+        Ok(true) => tracing::info!(job = %id, "handed back to the queue: its code had not started"),
+        Ok(false) => finish(app, job, token, Ending::Cancelled).await,
+        // It is settled when the next server starts.
+        Err(error) => tracing::error!(job = %id, %error, ?error, "a job could not be handed back"),
+    }
+}
+
+async fn attempt(app: &App, job: &Job, token: &str, running: &Running, started: &mut bool) -> RunOutcome {
+    let request = match prepare(app, job).await {
+        Ok(request) => request,
+        Err(failure) => return RunOutcome::Failed(failure),
+    };
+    let (events, mut received) = mpsc::channel(EVENT_QUEUE);
+    let mut run = std::pin::pin!(app.runner.run(request, events, running.stop.clone()));
+    let mut logs = LogBuffer::default();
+    let mut flush = tokio::time::interval(FLUSH_AFTER);
+    let outcome = loop {
+        tokio::select! {
+            // Events first: what the workflow wrote before it ended is stored before its end is.
+            biased;
+            Some(event) = received.recv() => match event {
+                RunEvent::Ready(go) => *started = let_go(app, job, token, go).await,
+                RunEvent::Log(record) => logs.push(app, job, record).await,
+            },
+            _ = flush.tick(), if !logs.is_empty() => logs.flush(app, job).await,
+            outcome = &mut run => break outcome,
+        }
+    };
+    while let Ok(event) = received.try_recv() {
+        if let RunEvent::Log(record) = event {
+            logs.push(app, job, record).await;
+        }
+    }
+    logs.flush(app, job).await;
+    outcome
+}
+
+/// Commits that the workflow's code is let go, and only then lets it go: whoever finds the job `starting_browser`
+/// later knows that none of it has run. Whether it was let go.
+async fn let_go(app: &App, job: &Job, token: &str, go: oneshot::Sender<()>) -> bool {
+    let (id, lease) = (job.id, token.to_owned());
+    match app.store.write("start_job", move |tx| jobs::start(tx, id, &lease)).await {
+        Ok(true) => go.send(()).is_ok(),
+        Ok(false) => {
+            app.running.cancel(id);
+            false
+        }
+        Err(error) => {
+            tracing::error!(job = %id, %error, ?error, "the start of a job could not be stored; it does not start");
+            false
+        }
+    }
+}
+
+fn failure(class: crate::runner::FailureClass, message: String) -> RunFailure {
+    RunFailure { class, message, stack: None, started: false }
+}
+
+/// Everything the runner needs: the bundle on this machine's disk, the declared credentials, the launch options.
+async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
+    use crate::runner::FailureClass::{Configuration, Internal};
+    let (tenant, deployment) = (job.tenant, job.deployment);
+    let deployment = app
+        .store
+        .read("job_deployment", move |tx| deployments::get(tx, tenant, deployment))
+        .await
+        .map_err(|error| failure(Internal, error.to_string()))?
+        .ok_or_else(|| failure(Internal, "the job's deployment is gone".to_owned()))?;
+    let launch = deployment.launch_of(&job.workflow).cloned().unwrap_or_default();
+    let bundle_dir = crate::builds::ensure_bundle(app, &deployment)
+        .await
+        .map_err(|reason| failure(Internal, format!("the bundle could not be unpacked: {reason}")))?;
+    let credentials =
+        credentials(app, job, &launch).await.map_err(|reason| failure(Configuration, reason))?;
+    Ok(RunRequest {
+        job_id: job.id.to_string(),
+        bundle_dir,
+        entry_point: deployment.entry_point,
+        workflow: job.workflow.clone(),
+        params: job.params.clone(),
+        credentials,
+        start_url: job.launch.start_url.clone().or(launch.start_url),
+        viewport: job.launch.viewport.or(launch.viewport),
+        gpu: job.launch.gpu.or(launch.gpu).unwrap_or(false),
+        headless: job.launch.headless.unwrap_or(true),
+        residential_proxy: job.launch.residential_proxy.clone(),
+        disable_default_proxy: job.launch.disable_default_proxy.unwrap_or(false),
+        timeout: Duration::from_secs(job.launch.timeout_seconds.into()),
+        screenshot: Some(app.settings.data_dir.join("screenshots").join(format!("{}.png", job.id))),
+    })
+}
+
+/// The credentials that the workflow declares, in the clear; never more than those.
+async fn credentials(app: &App, job: &Job, launch: &WorkflowLaunch) -> Result<BTreeMap<String, String>, String> {
+    let mut values = BTreeMap::new();
+    for name in &launch.credential_names {
+        let (tenant, name) = (job.tenant, name.to_lowercase());
+        let wanted = name.clone();
+        let sealed = app
+            .store
+            .read("job_credential", move |tx| {
+                let Some(credential) = credentials::by_name(tx, tenant, &wanted)? else { return Ok(None) };
+                Ok(secrets::get(tx, tenant, credential.secret)?.map(|sealed| (credential.secret, sealed)))
+            })
+            .await
+            .map_err(|error| error.to_string())?;
+        let Some((id, sealed)) = sealed else {
+            return Err(format!(
+                "the workflow declares the credential \"{name}\", and there is none of that name; \
+                 make it with credentials/create"
+            ));
+        };
+        let (tenant, row) = (tenant.to_string(), id.to_string());
+        let value = app
+            .keyring
+            .open(&Cell::secret(&tenant, &row), &sealed)
+            .map_err(|error| format!("the credential \"{name}\" cannot be decrypted: {error}"))?;
+        values.insert(name, secrecy::ExposeSecret::expose_secret(&value).to_owned());
+    }
+    Ok(values)
+}
