@@ -11,4 +11,6 @@ pub mod builder;
 pub mod clock;
 pub mod delivery;
 pub mod ids;
+pub mod keys;
 pub mod runner;
+pub mod secrets;
