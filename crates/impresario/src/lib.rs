@@ -7,10 +7,21 @@
 //! ```
 
 pub mod api;
+pub mod app;
+pub mod background;
 pub mod builder;
+pub mod builds;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod delivery;
 pub mod domain;
 pub mod ids;
+pub mod keys;
 pub mod runner;
+pub mod scheduler;
+pub mod secrets;
+pub mod serve;
 pub mod store;
+pub mod vault;
+pub mod worker;

@@ -1,329 +1,548 @@
-//! Secrets at rest, and API keys.
+//! Secrets at rest: in comes a secret and the cell it will stand in, out goes a sealed value; and back.
 //!
-//! What must be read again (callback secrets, webhook signing secrets, credentials) is sealed with XChaCha20-Poly1305
-//! under the server's secret key, bound to the cell it stands in: tenant, table, row and column are the associated
-//! data, so a ciphertext that is moved to another cell does not open. What need not be read again (API keys) is kept
-//! only as a SHA-256; they are 256 random bits, so a slow hash would add nothing.
+//! Callback secrets, signing secrets and credentials must be read again, so they are sealed with XChaCha20-Poly1305
+//! under the server's key. Tenant, table, row and column are the associated data: a ciphertext that somebody moves to
+//! another cell does not open there. There is no fallback: without the key nothing is stored and nothing is read.
+//!
+//! ```text
+//! version (1) | key id (4) | nonce (24) | ciphertext and tag (length of the secret + 16)
+//! ```
 
-use std::fmt;
-use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::Path;
+use std::{
+    fmt, fs,
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use chacha20poly1305::aead::{Aead, KeyInit, Payload};
-use chacha20poly1305::{XChaCha20Poly1305, XNonce};
-use rand::Rng as _;
-use secrecy::{ExposeSecret, SecretBox, SecretString};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq as _;
-use uuid::Uuid;
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use chacha20poly1305::{
+    XChaCha20Poly1305, XNonce,
+    aead::{Aead as _, KeyInit as _, Payload},
+};
+use secrecy::{ExposeSecret as _, SecretBox, SecretString};
+use sha2::{Digest as _, Sha256};
 
-/// Where a sealed value stands.
-#[derive(Debug, Clone, Copy)]
+use crate::ids::Ids;
+
+const VERSION: u8 = 1;
+const KEY_ID_BYTES: usize = 4;
+const NONCE_BYTES: usize = 24;
+const HEAD_BYTES: usize = 1 + KEY_ID_BYTES + NONCE_BYTES;
+/// More than a hundred keys fit; whatever is larger is some other file.
+const MAX_KEY_FILE_BYTES: u64 = 8 * 1024;
+
+/// Where a sealed value stands. All four are part of what is authenticated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cell<'a> {
-    /// Whose it is.
-    pub tenant: Uuid,
+    /// The id of the tenant it belongs to.
+    pub tenant: &'a str,
     /// The table.
     pub table: &'a str,
     /// The row's id.
-    pub row: Uuid,
+    pub row: &'a str,
     /// The column.
     pub column: &'a str,
 }
 
 impl Cell<'_> {
+    /// Each part is preceded by its length: no two cells read the same, whatever their parts contain.
     fn associated_data(&self) -> Vec<u8> {
-        format!("{}\0{}\0{}\0{}", self.tenant, self.table, self.row, self.column).into_bytes()
+        let mut data = vec![VERSION];
+        for part in [self.tenant, self.table, self.row, self.column] {
+            data.extend_from_slice(&(part.len() as u64).to_le_bytes());
+            data.extend_from_slice(part.as_bytes());
+        }
+        data
     }
 }
 
-/// Why a sealed value could not be opened.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
-pub enum SealError {
-    /// The value was sealed under another key than the one this server has.
-    #[error("the value was sealed under another secret key (key id {0:02x?}); set IMPRESARIO_SECRET_KEY to the one it was sealed with")]
-    OtherKey([u8; KEY_ID_BYTES]),
-    /// The value was changed, cut, or moved from another row.
-    #[error("the sealed value is damaged or belongs to another row")]
+/// Why there is no keyring. No variant repeats a key.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyringError {
+    /// A key is not what is expected; `position` counts from 1.
+    #[error(
+        "secret key number {position} must be 32 bytes in base64, as `openssl rand -base64 32` prints them"
+    )]
+    Format {
+        /// Which of the comma-separated keys, from 1.
+        position: usize,
+    },
+    /// Somebody other than the owner can read or write the key file.
+    #[error("the secret key file {} is open to others (mode {mode:03o}): run `chmod 600` on it", path.display())]
+    OpenToOthers {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The path leads to a folder, a device, or something too large to be a key file.
+    #[error("{} is not a secret key file", path.display())]
+    NotAKeyFile {
+        /// What stands there.
+        path: PathBuf,
+    },
+    /// The contents of the file are not keys.
+    #[error("the secret key file {} cannot be used", path.display())]
+    FileFormat {
+        /// The file.
+        path: PathBuf,
+        /// Which key in it is wrong.
+        source: Box<KeyringError>,
+    },
+    /// The file cannot be read or made.
+    #[error("the secret key file {} cannot be read or created", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system says.
+        source: io::Error,
+    },
+}
+
+/// Why a sealed value does not open.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OpenError {
+    /// It was sealed under a key that this server does not have.
+    #[error(
+        "sealed under the secret key {key_id}, which is not among IMPRESARIO_SECRET_KEY: add that key to the list"
+    )]
+    UnknownKey {
+        /// The id of the missing key, as [`Keyring::key_id`] writes it.
+        key_id: String,
+    },
+    /// It was changed, cut short, or moved from another cell.
+    #[error("the sealed value is damaged, or was sealed for another row or column")]
     Damaged,
 }
 
-const KEY_ID_BYTES: usize = 4;
-const NONCE_BYTES: usize = 24;
-const FORMAT: u8 = 1;
-
-/// The server's secret key.
-pub struct Keyring {
+struct Key {
     id: [u8; KEY_ID_BYTES],
-    key: SecretBox<[u8; 32]>,
+    bytes: SecretBox<[u8; 32]>,
+}
+
+impl Key {
+    fn new(bytes: [u8; 32]) -> Self {
+        let digest: [u8; 32] = Sha256::digest(bytes).into();
+        let [a, b, c, d, ..] = digest;
+        Self {
+            id: [a, b, c, d],
+            bytes: SecretBox::new(Box::new(bytes)),
+        }
+    }
+
+    fn cipher(&self) -> XChaCha20Poly1305 {
+        XChaCha20Poly1305::new(self.bytes.expose_secret().into())
+    }
+}
+
+/// The server's secret keys: the first seals, all of them open.
+pub struct Keyring {
+    first: Key,
+    others: Vec<Key>,
 }
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Keyring({:02x?})", self.id)
+        f.debug_struct("Keyring")
+            .field("key_id", &self.key_id())
+            .field("others", &self.others.len())
+            .finish_non_exhaustive()
     }
 }
 
 impl Keyring {
-    /// A keyring of one key of 32 bytes.
-    #[must_use]
-    pub fn new(key: [u8; 32]) -> Self {
-        let digest = Sha256::digest(key);
-        let mut id = [0; KEY_ID_BYTES];
-        id.copy_from_slice(&digest[..KEY_ID_BYTES]);
-        Self { id, key: SecretBox::new(Box::new(key)) }
-    }
-
-    /// Reads a key as it stands in `IMPRESARIO_SECRET_KEY`: 32 bytes in base64.
+    /// Reads the value of `IMPRESARIO_SECRET_KEY`: one or more keys, each 32 bytes in base64, separated by commas. To
+    /// rotate, put the new key in front and keep the old ones until nothing is sealed under them any more.
     ///
     /// # Errors
-    /// A sentence that says what is expected; it does not repeat the value.
-    pub fn from_base64(text: &str) -> Result<Self, String> {
-        let bytes = BASE64.decode(text.trim()).map_err(|_| KEY_FORMAT.to_owned())?;
-        let key: [u8; 32] = bytes.try_into().map_err(|_| KEY_FORMAT.to_owned())?;
-        Ok(Self::new(key))
+    /// [`KeyringError::Format`] names the first key that is malformed.
+    pub fn from_base64(list: &str) -> Result<Self, KeyringError> {
+        let mut keys = list.split(',').zip(1..).map(|(text, position)| {
+            let bytes = STANDARD.decode(text.trim()).ok();
+            bytes
+                .and_then(|bytes| <[u8; 32]>::try_from(bytes).ok())
+                .map(Key::new)
+                .ok_or(KeyringError::Format { position })
+        });
+        let first = keys.next().unwrap_or(Err(KeyringError::Format { position: 1 }))?;
+        let others = keys.collect::<Result<_, _>>()?;
+        Ok(Self { first, others })
     }
 
-    /// Reads the key file at `path`, or makes one that only its owner can read.
+    /// Reads the key file at `path`, or makes one with a new random key that only its owner can read. Processes that
+    /// start at the same time end with the same key.
     ///
     /// # Errors
-    /// A sentence that names the file.
-    pub fn from_file_or_new(path: &Path) -> Result<Self, String> {
-        let fail = |e: &dyn fmt::Display| format!("secret key file {}: {e}", path.display());
-        match std::fs::read_to_string(path) {
-            Ok(text) => Self::from_base64(&text).map_err(|e| fail(&e)),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                let mut key = [0u8; 32];
-                rand::rng().fill_bytes(&mut key);
-                // Made under another name and linked: a crash leaves no half key, and of two processes that start
-                // at once both end up with the one that was first.
-                let draft = path.with_extension(format!("{}.new", std::process::id()));
-                let _ = std::fs::remove_file(&draft);
-                let mut file = std::fs::OpenOptions::new()
-                    .write(true)
-                    .create_new(true)
-                    .mode(0o600)
-                    .open(&draft)
-                    .map_err(|e| fail(&e))?;
-                writeln!(file, "{}", BASE64.encode(key)).map_err(|e| fail(&e))?;
-                file.sync_all().map_err(|e| fail(&e))?;
-                let linked = std::fs::hard_link(&draft, path);
-                let _ = std::fs::remove_file(&draft);
-                match linked {
-                    Ok(()) => Ok(Self::new(key)),
-                    Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
-                        let text = std::fs::read_to_string(path).map_err(|e| fail(&e))?;
-                        Self::from_base64(&text).map_err(|e| fail(&e))
-                    }
-                    Err(e) => Err(fail(&e)),
-                }
-            }
-            Err(e) => Err(fail(&e)),
+    /// [`KeyringError`]: the file is open to others, is no key file, or cannot be read or made.
+    pub fn load_or_create(path: &Path, ids: &Ids) -> Result<Self, KeyringError> {
+        let failed = |source| KeyringError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        if let Some(keyring) = Self::load(path)? {
+            return Ok(keyring);
         }
+        create(path, ids).map_err(failed)?;
+        // Read it back even where this process made it: another one may have been first.
+        Self::load(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
     }
 
-    /// Seals `plain` for `cell`.
+    /// `None` where there is no such file.
+    fn load(path: &Path) -> Result<Option<Self>, KeyringError> {
+        let failed = |source| KeyringError::Io {
+            path: path.to_owned(),
+            source,
+        };
+        let mut file = match fs::File::open(path) {
+            Ok(file) => file,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(failed(error)),
+        };
+        // Asked of the open file, so that nobody can swap it between the check and the read.
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() || metadata.len() > MAX_KEY_FILE_BYTES {
+            return Err(KeyringError::NotAKeyFile {
+                path: path.to_owned(),
+            });
+        }
+        let mode = metadata.permissions().mode() & 0o777;
+        if mode & 0o077 != 0 {
+            return Err(KeyringError::OpenToOthers {
+                path: path.to_owned(),
+                mode,
+            });
+        }
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed)?;
+        let text = SecretString::from(text);
+        Self::from_base64(text.expose_secret())
+            .map(Some)
+            .map_err(|source| KeyringError::FileFormat {
+                path: path.to_owned(),
+                source: Box::new(source),
+            })
+    }
+
+    /// Seals `plain` for `cell` under the first key.
     #[must_use]
-    pub fn seal(&self, cell: Cell<'_>, plain: &str) -> Vec<u8> {
-        let mut nonce = [0u8; NONCE_BYTES];
-        rand::rng().fill_bytes(&mut nonce);
-        let aad = cell.associated_data();
-        let payload = Payload { msg: plain.as_bytes(), aad: &aad };
-        // The cipher refuses only messages of more than 256 GiB; the API takes secrets of kilobytes.
-        let body = self.cipher().encrypt(&XNonce::from(nonce), payload).unwrap_or_default();
-        let mut sealed = Vec::with_capacity(1 + KEY_ID_BYTES + NONCE_BYTES + body.len());
-        sealed.push(FORMAT);
-        sealed.extend_from_slice(&self.id);
-        sealed.extend_from_slice(&nonce);
-        sealed.extend_from_slice(&body);
-        sealed
+    #[expect(
+        clippy::expect_used,
+        reason = "the cipher refuses only messages of 256 GiB and more"
+    )]
+    pub fn seal(&self, ids: &Ids, cell: &Cell<'_>, plain: &str) -> Vec<u8> {
+        // 24 random bytes: no counter to keep, and no collision to fear before 2^80 messages.
+        let mut nonce = [0; NONCE_BYTES];
+        ids.fill(&mut nonce);
+        let payload = Payload {
+            msg: plain.as_bytes(),
+            aad: &cell.associated_data(),
+        };
+        let body = self
+            .first
+            .cipher()
+            .encrypt(&XNonce::from(nonce), payload)
+            .expect("a secret is shorter than 256 GiB");
+        [[VERSION].as_slice(), &self.first.id, &nonce, &body].concat()
     }
 
     /// Opens what [`Keyring::seal`] made for the same cell.
     ///
     /// # Errors
-    /// [`SealError`]: another key, or damaged.
-    pub fn open(&self, cell: Cell<'_>, sealed: &[u8]) -> Result<SecretString, SealError> {
-        let (head, body) = sealed.split_at_checked(1 + KEY_ID_BYTES + NONCE_BYTES).ok_or(SealError::Damaged)?;
-        if head[0] != FORMAT {
-            return Err(SealError::Damaged);
+    /// [`OpenError::UnknownKey`] where no key of this ring has the id it was sealed under, else
+    /// [`OpenError::Damaged`].
+    pub fn open(&self, cell: &Cell<'_>, sealed: &[u8]) -> Result<SecretString, OpenError> {
+        let (head, body) = sealed
+            .split_first_chunk::<HEAD_BYTES>()
+            .ok_or(OpenError::Damaged)?;
+        let (version, head) = head.split_first().ok_or(OpenError::Damaged)?;
+        let (id, nonce) = head
+            .split_first_chunk::<KEY_ID_BYTES>()
+            .ok_or(OpenError::Damaged)?;
+        let nonce = <[u8; NONCE_BYTES]>::try_from(nonce).map_err(|_| OpenError::Damaged)?;
+        if *version != VERSION {
+            return Err(OpenError::Damaged);
         }
-        let mut id = [0; KEY_ID_BYTES];
-        id.copy_from_slice(&head[1..=KEY_ID_BYTES]);
-        if id != self.id {
-            return Err(SealError::OtherKey(id));
+        let mut known = false;
+        // Ids are short, so two keys may share one: every key that fits is tried.
+        for key in std::iter::once(&self.first)
+            .chain(&self.others)
+            .filter(|key| key.id == *id)
+        {
+            known = true;
+            let payload = Payload {
+                msg: body,
+                aad: &cell.associated_data(),
+            };
+            if let Ok(plain) = key.cipher().decrypt(&XNonce::from(nonce), payload) {
+                return String::from_utf8(plain)
+                    .map(SecretString::from)
+                    .map_err(|_| OpenError::Damaged);
+            }
         }
-        let mut nonce = [0; NONCE_BYTES];
-        nonce.copy_from_slice(&head[1 + KEY_ID_BYTES..]);
-        let aad = cell.associated_data();
-        let plain = self
-            .cipher()
-            .decrypt(&XNonce::from(nonce), Payload { msg: body, aad: &aad })
-            .map_err(|_| SealError::Damaged)?;
-        String::from_utf8(plain).map(SecretString::from).map_err(|_| SealError::Damaged)
+        if known {
+            Err(OpenError::Damaged)
+        } else {
+            Err(OpenError::UnknownKey { key_id: hex(id) })
+        }
     }
 
-    fn cipher(&self) -> XChaCha20Poly1305 {
-        XChaCha20Poly1305::new(self.key.expose_secret().into())
+    /// The id of the key that seals, 8 hexadecimal digits of its SHA-256: for health pages and logs.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        hex(&self.first.id)
     }
 }
 
-const KEY_FORMAT: &str = "the secret key must be 32 bytes in base64, such as `openssl rand -base64 32` prints";
-
-/// A new webhook signing secret: `whsec_` and 32 random bytes in base64.
-#[must_use]
-pub fn new_signing_secret() -> String {
-    let mut bytes = [0u8; 32];
-    rand::rng().fill_bytes(&mut bytes);
-    format!("whsec_{}", BASE64.encode(bytes))
-}
-
-/// An API key in the clear: `imp_`, 43 base62 digits that stand for 32 random bytes, and a checksum of six more.
+/// Makes the key file, unless somebody else makes it first.
 ///
-/// The checksum lets secret scanners (and the server, without asking the store) tell a key from a string that only
-/// looks like one.
-pub struct ApiKey(SecretString);
-
-const KEY_PREFIX: &str = "imp_";
-const KEY_DIGITS: usize = 43;
-const CHECK_DIGITS: usize = 6;
-/// How many digits of a key are public: they find its row, and people recognise it by them.
-const START_DIGITS: usize = 8;
-
-impl ApiKey {
-    /// A new random key.
-    #[must_use]
-    pub fn new() -> Self {
-        let mut bytes = [0u8; 32];
-        rand::rng().fill_bytes(&mut bytes);
-        let digits = base62(&bytes, KEY_DIGITS);
-        let check = checksum(&digits);
-        Self(SecretString::from(format!("{KEY_PREFIX}{digits}{check}")))
+/// It is written whole under another name and then linked: a crash leaves no half key, and a link, unlike a rename,
+/// never replaces the file of a process that was faster.
+fn create(path: &Path, ids: &Ids) -> io::Result<()> {
+    let mut key = [0; 32];
+    ids.fill(&mut key);
+    let mut suffix = [0; 8];
+    ids.fill(&mut suffix);
+    let text = SecretString::from(STANDARD.encode(key) + "\n");
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}-{}.new", std::process::id(), hex(&suffix)));
+    let written = fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&draft)
+        .and_then(|mut file| {
+            file.write_all(text.expose_secret().as_bytes())?;
+            file.sync_all()
+        });
+    let linked = written.and_then(|()| fs::hard_link(&draft, path));
+    // A draft that stays behind is a random number nobody uses, so failing to remove it is no failure.
+    let _ = fs::remove_file(&draft);
+    match linked {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
     }
-
-    /// Takes a key from a request; `None` where it is not of the form or its checksum is off.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let rest = text.strip_prefix(KEY_PREFIX)?;
-        let well_formed =
-            rest.len() == KEY_DIGITS + CHECK_DIGITS && rest.bytes().all(|b| b.is_ascii_alphanumeric());
-        if !well_formed {
-            return None;
-        }
-        let (digits, check) = rest.split_at(KEY_DIGITS);
-        (checksum(digits) == check).then(|| Self(SecretString::from(text.to_owned())))
-    }
-
-    /// The key itself, to show once.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        self.0.expose_secret()
-    }
-
-    /// The public beginning, which finds the row.
-    #[must_use]
-    pub fn start(&self) -> &str {
-        &self.reveal()[..KEY_PREFIX.len() + START_DIGITS]
-    }
-
-    /// What is kept.
-    #[must_use]
-    pub fn hash(&self) -> [u8; 32] {
-        Sha256::digest(self.reveal().as_bytes()).into()
-    }
-
-    /// Compares with a kept hash in constant time.
-    #[must_use]
-    pub fn matches(&self, kept: &[u8]) -> bool {
-        self.hash().ct_eq(kept).into()
-    }
+    // The name must be as durable as what will be sealed under the key.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-impl Default for ApiKey {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-fn checksum(digits: &str) -> String {
-    base62(&crc32fast::hash(digits.as_bytes()).to_be_bytes(), CHECK_DIGITS)
-}
-
-/// `bytes` as a big-endian number in base 62, padded with zeros to `width` digits.
-fn base62(bytes: &[u8], width: usize) -> String {
-    const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
-    let mut number = bytes.to_vec();
-    let mut text = vec![b'0'; width];
-    for slot in text.iter_mut().rev() {
-        let mut rest = 0u32;
-        for byte in &mut number {
-            let value = (rest << 8) | u32::from(*byte);
-            *byte = (value / 62) as u8;
-            rest = value % 62;
-        }
-        *slot = DIGITS[rest as usize];
-    }
-    text.into_iter().map(char::from).collect()
+fn hex(bytes: &[u8]) -> String {
+    use fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::{sync::Barrier, thread};
+
+    use proptest::prelude::*;
+
     use super::*;
 
-    fn cell(row: u128) -> Cell<'static> {
-        Cell { tenant: Uuid::from_u128(1), table: "schedules", row: Uuid::from_u128(row), column: "callback_secret" }
+    const CELL: Cell<'static> = Cell {
+        tenant: "t1",
+        table: "schedules",
+        row: "r1",
+        column: "callback_secret",
+    };
+
+    fn ring(bytes: &[u8]) -> Keyring {
+        let list: Vec<_> = bytes.iter().map(|byte| STANDARD.encode([*byte; 32])).collect();
+        Keyring::from_base64(&list.join(" , ")).unwrap()
     }
 
     #[test]
-    fn a_sealed_value_opens_only_in_its_own_cell_and_under_its_own_key() {
-        let ring = Keyring::new([7; 32]);
-        let sealed = ring.seal(cell(1), "hunter2");
-        assert_eq!(ring.open(cell(1), &sealed).unwrap().expose_secret(), "hunter2");
-        assert_eq!(ring.open(cell(2), &sealed).unwrap_err(), SealError::Damaged);
-        let other_column = Cell { column: "signing_secret", ..cell(1) };
-        assert_eq!(ring.open(other_column, &sealed).unwrap_err(), SealError::Damaged);
-        assert!(matches!(Keyring::new([8; 32]).open(cell(1), &sealed), Err(SealError::OtherKey(_))));
-        for cut in 0..sealed.len() {
-            assert!(ring.open(cell(1), &sealed[..cut]).is_err(), "cut at {cut}");
+    fn a_sealed_value_opens_only_in_its_own_cell() {
+        let ring = ring(&[7]);
+        let sealed = ring.seal(&Ids::seeded(1), &CELL, "hunter2");
+        assert_eq!(ring.open(&CELL, &sealed).unwrap().expose_secret(), "hunter2");
+        assert_eq!(sealed.len(), HEAD_BYTES + 7 + 16);
+        assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
+        for moved in [
+            Cell { tenant: "t2", ..CELL },
+            Cell {
+                table: "webhooks",
+                ..CELL
+            },
+            Cell { row: "r2", ..CELL },
+            Cell {
+                column: "value",
+                ..CELL
+            },
+            // The same letters, cut elsewhere.
+            Cell {
+                tenant: "t1s",
+                table: "chedules",
+                ..CELL
+            },
+            Cell {
+                tenant: "t1schedules",
+                table: "",
+                ..CELL
+            },
+            Cell {
+                tenant: "t1\0schedules",
+                table: "",
+                ..CELL
+            },
+        ] {
+            assert_eq!(
+                ring.open(&moved, &sealed).unwrap_err(),
+                OpenError::Damaged,
+                "{moved:?}"
+            );
         }
-        assert!(!sealed.windows(7).any(|w| w == b"hunter2"));
     }
 
     #[test]
-    fn keys_have_a_checksum_and_no_two_are_alike() {
-        let key = ApiKey::new();
-        assert_eq!(key.reveal().len(), 53);
-        assert!(ApiKey::parse(key.reveal()).unwrap().matches(&key.hash()));
-        assert_ne!(key.reveal(), ApiKey::new().reveal());
-        let mut forged = key.reveal().to_owned();
-        let last = forged.pop().unwrap();
-        forged.push(if last == '0' { '1' } else { '0' });
-        assert!(ApiKey::parse(&forged).is_none());
-        for bad in ["", "imp_", "imp_é", "sk_live", &key.reveal()[1..], &format!("{} ", key.reveal())] {
-            assert!(ApiKey::parse(bad).is_none(), "{bad}");
+    fn every_flipped_bit_and_every_cut_is_noticed() {
+        let ring = ring(&[7, 8]);
+        let sealed = ring.seal(&Ids::seeded(1), &CELL, "hunter2");
+        for at in 0..sealed.len() * 8 {
+            let mut changed = sealed.clone();
+            changed[at / 8] ^= 1 << (at % 8);
+            assert!(ring.open(&CELL, &changed).is_err(), "bit {at}");
+        }
+        for length in 0..sealed.len() {
+            assert!(ring.open(&CELL, &sealed[..length]).is_err(), "{length} bytes");
+        }
+        assert!(ring.open(&CELL, &[&sealed[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn the_first_key_seals_and_all_keys_open() {
+        let ids = Ids::seeded(1);
+        let (old, rotated, new) = (ring(&[1]), ring(&[2, 1]), ring(&[2]));
+        let before = old.seal(&ids, &CELL, "a");
+        let after = rotated.seal(&ids, &CELL, "b");
+        assert_eq!(rotated.open(&CELL, &before).unwrap().expose_secret(), "a");
+        assert_eq!(new.open(&CELL, &after).unwrap().expose_secret(), "b");
+        let lost = new.open(&CELL, &before).unwrap_err();
+        assert_eq!(lost, OpenError::UnknownKey { key_id: old.key_id() });
+        assert!(lost.to_string().contains(&old.key_id()));
+        assert_eq!(rotated.key_id(), new.key_id());
+        // The nonce is new every time.
+        assert_ne!(new.seal(&ids, &CELL, "b"), new.seal(&ids, &CELL, "b"));
+    }
+
+    #[test]
+    fn a_malformed_list_names_the_key_and_repeats_none() {
+        let good = STANDARD.encode([1; 32]);
+        let short = STANDARD.encode([1; 31]);
+        for (list, position) in [
+            (String::new(), 1),
+            ("correct horse battery staple".to_owned(), 1),
+            (short.clone(), 1),
+            (format!("{good},"), 2),
+            (format!("{good},{good},{short}"), 3),
+        ] {
+            let error = Keyring::from_base64(&list).unwrap_err();
+            let named = matches!(error, KeyringError::Format { position: named } if named == position);
+            assert!(named, "{error:?}");
+            assert!(!format!("{error} {error:?}").contains("horse"));
+        }
+        let ring = Keyring::from_base64(&good).unwrap();
+        let shown = format!("{ring:?}");
+        assert!(
+            shown.contains(&ring.key_id()) && !shown.contains(&good),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn a_key_file_is_made_once_for_its_owner_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        let first = Keyring::load_or_create(&path, &Ids::seeded(1)).unwrap();
+        let again = Keyring::load_or_create(&path, &Ids::seeded(2)).unwrap();
+        assert_eq!(first.key_id(), again.key_id());
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            fs::read_dir(folder.path()).unwrap().count(),
+            1,
+            "no draft is left"
+        );
+
+        for mode in [0o640, 0o604, 0o620, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let error = Keyring::load_or_create(&path, &Ids::seeded(3)).unwrap_err();
+            assert!(matches!(error, KeyringError::OpenToOthers { .. }), "{error:?}");
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert_eq!(
+            Keyring::load_or_create(&path, &Ids::seeded(3)).unwrap().key_id(),
+            first.key_id()
+        );
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_refused_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret.key");
+        for content in ["", "short", &"A".repeat(10_000)] {
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+            assert!(
+                Keyring::load_or_create(&path, &Ids::seeded(1)).is_err(),
+                "{content}"
+            );
+            assert_eq!(fs::read_to_string(&path).unwrap(), content);
+        }
+        assert!(Keyring::load_or_create(folder.path(), &Ids::seeded(1)).is_err());
+        assert!(Keyring::load_or_create(&folder.path().join("none/secret.key"), &Ids::seeded(1)).is_err());
+    }
+
+    #[test]
+    fn all_that_start_at_once_end_with_the_same_key() {
+        for round in 0..20 {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("secret.key");
+            let start = Barrier::new(8);
+            let found: Vec<String> = thread::scope(|scope| {
+                let starters: Vec<_> = (0..8)
+                    .map(|seed| {
+                        let (start, path) = (&start, &path);
+                        scope.spawn(move || {
+                            start.wait();
+                            let ids = Ids::seeded(round * 8 + seed);
+                            Keyring::load_or_create(path, &ids).unwrap().key_id()
+                        })
+                    })
+                    .collect();
+                starters
+                    .into_iter()
+                    .map(|starter| starter.join().unwrap())
+                    .collect()
+            });
+            assert!(found.iter().all(|id| *id == found[0]), "{found:?}");
         }
     }
 
-    #[test]
-    fn base62_of_known_numbers() {
-        assert_eq!(base62(&[0, 0], 3), "000");
-        assert_eq!(base62(&[61], 2), "0z");
-        assert_eq!(base62(&[62], 2), "10");
-        assert_eq!(base62(&[255; 32], 43).len(), 43);
-    }
+    proptest! {
+        #[test]
+        fn any_text_comes_back(plain in "\\PC{0,200}", seed: u64) {
+            let ring = ring(&[9]);
+            let sealed = ring.seal(&Ids::seeded(seed), &CELL, &plain);
+            let opened = ring.open(&CELL, &sealed).unwrap();
+            prop_assert_eq!(opened.expose_secret(), plain.as_str());
+        }
 
-    #[test]
-    fn a_key_file_is_made_once_and_only_its_owner_can_read_it() {
-        use std::os::unix::fs::PermissionsExt as _;
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("secret.key");
-        let first = Keyring::from_file_or_new(&path).unwrap();
-        let again = Keyring::from_file_or_new(&path).unwrap();
-        assert_eq!(first.id, again.id);
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        std::fs::write(&path, "short").unwrap();
-        assert!(Keyring::from_file_or_new(&path).unwrap_err().contains("32 bytes"));
+        #[test]
+        fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
+            prop_assert!(ring(&[9]).open(&CELL, &bytes).is_err());
+        }
+
+        #[test]
+        fn no_two_cells_read_the_same(a: [String; 4], b: [String; 4]) {
+            let data = |[tenant, table, row, column]: &[String; 4]| {
+                Cell { tenant, table, row, column }.associated_data()
+            };
+            prop_assert_eq!(data(&a) == data(&b), a == b);
+        }
     }
 }
