@@ -12,7 +12,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     background::{self, Next},
-    builder,
+    builder::{self, BuildLimits},
     domain::{Deployment, DeploymentId, ExportedWorkflow, WorkflowId, WorkflowLaunch},
     store::{self, ops::deployments},
 };
@@ -85,7 +85,7 @@ async fn unpack_and_discover(app: &App, deployment: &Deployment) -> Result<Vec<E
     {
         return Err(format!("cannot clear {}: {error}", dir.display()));
     }
-    let built = builder::build(archive, &deployment.entry_point, &dir, &app.runner, &app.settings.build_limits())
+    let built = builder::build(archive, &deployment.entry_point, &dir, &app.runner, &BuildLimits::default())
         .await
         .map_err(|error| error.to_string())?;
     Ok(built.workflows.into_iter().map(exported).collect())
@@ -125,7 +125,7 @@ pub async fn ensure_bundle(app: &App, deployment: &Deployment) -> Result<PathBuf
         return Ok(dir);
     }
     let archive = archive(app, deployment.id).await?;
-    builder::unpack_only(archive, &dir, &app.runner, &app.settings.build_limits())
+    builder::unpack_only(archive, &dir, &app.runner, &BuildLimits::default())
         .await
         .map_err(|error| error.to_string())?;
     Ok(dir)

@@ -3,7 +3,7 @@
 //! [`SystemClock`] is the one place that reads the machine's clock. [`ManualClock`] stands still until it is moved,
 //! which is how the tests cross a minute boundary, a year or a clock change without waiting for it.
 
-use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
+use std::{fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -112,6 +112,38 @@ impl Clock for ManualClock {
         })
     }
 }
+
+/// A clock that shows the instant that stands in a file (RFC 3339), for rehearsals and tests of the real program: it
+/// moves when the file is written and stands still otherwise. A file that is being written, or is damaged, leaves the
+/// clock where it was.
+///
+/// # Errors
+/// Where the file cannot be read at the start, or holds no instant.
+pub fn follow_file(path: PathBuf) -> std::io::Result<ManualClock> {
+    let read = move || {
+        let text = std::fs::read_to_string(&path)?;
+        text.trim().parse::<Timestamp>().map_err(|error| {
+            let reason = format!("clock file {}: {error}", path.display());
+            std::io::Error::new(std::io::ErrorKind::InvalidData, reason)
+        })
+    };
+    let clock = ManualClock::new(read()?);
+    let hand = clock.clone();
+    std::thread::Builder::new().name("clock-file".to_owned()).spawn(move || {
+        loop {
+            std::thread::sleep(FILE_POLL);
+            if let Ok(at) = read()
+                && at != hand.now()
+            {
+                hand.set(at);
+            }
+        }
+    })?;
+    Ok(clock)
+}
+
+/// How soon a written clock file is noticed.
+const FILE_POLL: Duration = Duration::from_millis(5);
 
 #[cfg(test)]
 mod tests {

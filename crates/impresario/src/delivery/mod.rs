@@ -4,11 +4,12 @@
 //! attempt ─► gate (may it go there?) ─► sign ─► http (one attempt) ─► result ─► backoff (when again?)
 //! ```
 //!
-//! These parts know no database: what is due and what came of it is the outbox's affair.
+//! Those parts know no database: what is due and what came of it is the affair of the `outbox`.
 
 pub mod backoff;
 mod failure;
 pub mod gate;
 pub mod http;
+pub mod outbox;
 pub mod resolver;
 pub mod sign;

@@ -118,7 +118,7 @@ pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationTok
 }
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
-    let free = app.settings.job_slots.saturating_sub(app.running.count());
+    let free = usize::from(app.settings.job_slots).saturating_sub(app.running.count());
     if free == 0 {
         return Ok(Next::Idle);
     }

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, panic::AssertUnwindSafe, time::Duration};
 
 use futures_util::FutureExt;
+use secrecy::ExposeSecret;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Running, StopReason, logs::LogBuffer};
@@ -10,11 +11,11 @@ use crate::{
     app::App,
     domain::{DeliveryId, Ending, Job, WorkflowLaunch},
     runner::{RunEvent, RunFailure, RunOutcome, RunRequest},
-    secrets::Cell,
     store::{
         self,
         ops::{credentials, deployments, jobs, secrets},
     },
+    vault,
 };
 
 /// How old a log line gets before it is written.
@@ -194,12 +195,9 @@ async fn credentials(app: &App, job: &Job, launch: &WorkflowLaunch) -> Result<BT
                  make it with credentials/create"
             ));
         };
-        let (tenant, row) = (tenant.to_string(), id.to_string());
-        let value = app
-            .keyring
-            .open(&Cell::secret(&tenant, &row), &sealed)
+        let value = vault::open(&app.keyring, tenant, id, &sealed)
             .map_err(|error| format!("the credential \"{name}\" cannot be decrypted: {error}"))?;
-        values.insert(name, secrecy::ExposeSecret::expose_secret(&value).to_owned());
+        values.insert(name, value.expose_secret().to_owned());
     }
     Ok(values)
 }

@@ -1,0 +1,137 @@
+//! `deployments/*`.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use impresario_api as wire;
+use sha2::{Digest, Sha256};
+
+use super::{ApiError, Fields, Flaw, auth::Tenant, ok, page};
+use crate::{
+    app::App,
+    domain::{Deployment, DeploymentId, DeploymentStatus, TenantId, rfc3339},
+    store::{hex, ops::deployments},
+};
+
+/// What the official client's own default is.
+const DEFAULT_ENTRY_POINT: &str = "index.ts";
+/// How every gzip stream begins (RFC 1952).
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let source = input.required_string("source", 1..=usize::MAX);
+    let entry_point = input.optional_parsed("entry_point", 1..=255, entry_point);
+    let description = input.patch_string("description", 0..=1000).into_option();
+    // Offered by the hosted service; taken, so that its clients work, and without effect here.
+    input.patch_with("auto_repair", Ok::<_, Flaw>);
+    let archive = match source {
+        // A large one takes a while to decode and to hash: not on a thread that answers others.
+        Some(source) => tokio::task::spawn_blocking(move || decode(&source))
+            .await
+            .map_err(ApiError::internal)?
+            .map_err(|flaw| input.report("source", vec![flaw]))
+            .ok(),
+        None => None,
+    };
+    let (archive, bundle) = input.finish_with(|| archive)?;
+    let now = app.clock.now();
+    let deployment = Deployment {
+        id: DeploymentId(app.ids.uuid(now)),
+        tenant: tenant.0,
+        bundle,
+        entry_point: entry_point.unwrap_or_else(|| DEFAULT_ENTRY_POINT.to_owned()),
+        description,
+        status: DeploymentStatus::Building,
+        build_error: None,
+        workflows: None,
+        created_at: now,
+        built_at: None,
+    };
+    let answer = wire::CreatedDeployment {
+        deployment_id: deployment.id.to_string(),
+        status: deployment.status.as_str().to_owned(),
+        created_at: rfc3339(now),
+    };
+    app.store.write("accept_deployment", move |tx| deployments::accept(tx, &deployment, archive)).await?;
+    app.signals.builds.notify_one();
+    Ok(ok(answer))
+}
+
+/// The archive's bytes and their hash.
+fn decode(source: &str) -> Result<(Vec<u8>, String), Flaw> {
+    let archive = STANDARD
+        .decode(source)
+        .map_err(|error| Flaw::new("invalid_format", format!("is not base64: {error}")))?;
+    if !archive.starts_with(&GZIP) {
+        return Err(Flaw::new("invalid_format", "is not a gzip-compressed tar"));
+    }
+    let bundle = hex(&Sha256::digest(&archive));
+    Ok((archive, bundle))
+}
+
+fn entry_point(text: &str) -> Result<String, Flaw> {
+    let relative = text.strip_prefix("./").unwrap_or(text);
+    let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
+    if relative.contains('\\') || !relative.split('/').all(plain) {
+        return Err(Flaw::new("invalid_format", format!("{text:?} is not a file inside the bundle such as index.js")));
+    }
+    Ok(relative.to_owned())
+}
+
+pub(super) async fn sync(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("id");
+    let id = DeploymentId(input.finish_with(|| id)?);
+    let found = app.store.read("get_deployment", move |tx| deployments::get(tx, tenant.0, id)).await?;
+    let found = found.ok_or_else(|| ApiError::not_found(format!("deployment: there is no deployment {id}")))?;
+    Ok(ok(view(&found)))
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let limit = page::limit(&mut input, "limit", 50, 200);
+    input.finish()?;
+    let found = newest(&app, tenant.0, None, limit).await?;
+    Ok(ok(wire::DeploymentList { deployments: found.iter().map(view).collect() }))
+}
+
+/// The newest deployments, perhaps only those that stand somewhere.
+pub(super) async fn newest(
+    app: &App,
+    tenant: TenantId,
+    status: Option<DeploymentStatus>,
+    limit: u32,
+) -> Result<Vec<Deployment>, ApiError> {
+    Ok(app.store.read("list_deployments", move |tx| deployments::list(tx, tenant, status, limit)).await?)
+}
+
+/// A deployment as every answer shows it.
+pub(super) fn view(deployment: &Deployment) -> wire::Deployment {
+    let place = format!("sha256:{}", deployment.bundle);
+    wire::Deployment {
+        id: deployment.id.to_string(),
+        description: deployment.description.clone(),
+        status: deployment.status.as_str().to_owned(),
+        source_path: Some(place.clone()),
+        bundle_path: Some(place).filter(|_| deployment.status == DeploymentStatus::Ready),
+        build_error: deployment.build_error.clone(),
+        entry_point: deployment.entry_point.clone(),
+        built_at: deployment.built_at.map(rfc3339),
+        created_at: rfc3339(deployment.created_at),
+        workflows: deployment
+            .workflows
+            .as_ref()
+            .map(|workflows| workflows.iter().map(|workflow| workflow.name.clone()).collect()),
+    }
+}

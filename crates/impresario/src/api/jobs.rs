@@ -1,0 +1,268 @@
+//! `jobs/*`.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{extract::State, response::Response};
+use impresario_api as wire;
+use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use super::{
+    ApiError, Fields, Input,
+    auth::Tenant,
+    ok, page,
+    run_input::{self, CallbackPatch, LaunchPatch},
+};
+use crate::{
+    app::App,
+    domain::{CredentialId, Job, JobId, JobStatus, Launch, NewJob, ScheduleId, rfc3339},
+    store::{
+        hex,
+        ops::{
+            credentials,
+            jobs::{self, CancelOutcome, CreateOutcome, JobFilter},
+        },
+    },
+};
+
+/// Where a request does not say how long the run may take, in seconds.
+const DEFAULT_TIMEOUT: u32 = 1800;
+/// How long a cancel waits for the process tree to be gone before it answers: promise 6, and some air.
+const CANCEL_WAIT: Duration = Duration::from_secs(8);
+
+fn not_found(id: JobId) -> ApiError {
+    ApiError::not_found(format!("job: there is no job {id}"))
+}
+
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    Input(object): Input,
+) -> Result<Response, ApiError> {
+    let request = hex(&Sha256::digest(canonical(&Value::Object(object.clone())).as_bytes()));
+    let mut input = Fields::new(object);
+    let workflow = input.required_string("workflow", run_input::WORKFLOW_NAME);
+    let params = input.optional_object("params").unwrap_or_default();
+    let nonce = input.patch_string("nonce", 1..=255).into_option();
+    let headless = input.patch_bool("headless").into_option();
+    let credential = input.optional_uuid("credential_id").map(CredentialId);
+    let launch = LaunchPatch::read(&mut input);
+    let callback = CallbackPatch::read(&app, tenant.0, &mut input);
+    let skip_callbacks = input.optional_bool("skip_callbacks").unwrap_or(false);
+    let launch = launch.apply(&defaults(headless, credential)).map_err(|(f, flaw)| input.report(f, vec![flaw])).ok();
+    let callback = callback.apply((None, None)).map_err(|(f, flaw)| input.report(f, vec![flaw])).ok();
+    let nonce = nonce.map(|nonce| (nonce, request));
+
+    // A request that is repeated gets the first one's answer, whatever has been redeployed since.
+    if let (true, Some((nonce, request))) = (input.is_fine(), nonce.clone()) {
+        let known = app.store.read("job_by_nonce", move |tx| jobs::by_nonce(tx, tenant.0, &nonce, &request)).await?;
+        if let Some(known) = known {
+            input.finish()?;
+            return answer(known);
+        }
+    }
+    let found = match &workflow {
+        Some(name) => Some(run_input::find_workflow(&app, tenant.0, name).await),
+        None => None,
+    };
+    if let Some(Ok(found)) = &found {
+        input.report("params", run_input::check_params(found, &params));
+    }
+    let (workflow, launch, callback) = input.finish_with(|| Some((workflow?, launch?, callback?)))?;
+    found.transpose()?;
+    if let Some(id) = credential {
+        let known = app.store.read("get_credential", move |tx| credentials::by_id(tx, tenant.0, id)).await?;
+        known.ok_or_else(|| ApiError::not_found(format!("credential_id: there is no credential {id}")))?;
+    }
+    let now = app.clock.now();
+    let new = NewJob {
+        id: JobId(app.ids.uuid(now)),
+        workflow,
+        params,
+        launch,
+        nonce,
+        callback_url: callback.url,
+        callback_secret: callback.secret,
+        skip_callbacks,
+    };
+    let outcome =
+        app.store.write("create_job", move |tx| jobs::create(tx, tenant.0, new, callback.new_secret, now)).await?;
+    app.signals.worker.notify_one();
+    answer(outcome)
+}
+
+fn defaults(headless: Option<bool>, credential: Option<CredentialId>) -> Launch {
+    Launch {
+        timeout_seconds: DEFAULT_TIMEOUT,
+        start_url: None,
+        gpu: None,
+        headless,
+        viewport: None,
+        residential_proxy: None,
+        disable_default_proxy: None,
+        credential_id: credential,
+    }
+}
+
+fn answer(outcome: CreateOutcome) -> Result<Response, ApiError> {
+    let (job, message) = match outcome {
+        CreateOutcome::Created(job) => (job, "job queued"),
+        CreateOutcome::Known(job) => (job, "this nonce was used by the same request before; this is its job"),
+        CreateOutcome::NonceTaken(job) => {
+            let message = format!("nonce: it was used by another request before, for job {}", job.id);
+            return Err(ApiError::conflict(message));
+        }
+        CreateOutcome::NoWorkflow => return Err(ApiError::not_found("workflow: it has just been deleted")),
+    };
+    Ok(ok(wire::CreatedJob {
+        success: true,
+        job_id: job.id.to_string(),
+        status: job.status.as_str().to_owned(),
+        message: message.to_owned(),
+    }))
+}
+
+/// The same text for the same JSON, whatever the order of its keys.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(object) => {
+            let mut pairs: Vec<_> = object.iter().collect();
+            pairs.sort_by_key(|(key, _)| *key);
+            let pairs: Vec<_> = pairs
+                .into_iter()
+                .map(|(key, value)| format!("{}:{}", Value::from(key.as_str()), canonical(value)))
+                .collect();
+            format!("{{{}}}", pairs.join(","))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(canonical).collect::<Vec<_>>().join(",")),
+        plain => plain.to_string(),
+    }
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let statuses = JobStatus::ALL.map(|status| (status.as_str(), status));
+    let filter = JobFilter {
+        status: input.optional_choice("status", &statuses),
+        schedule: input.optional_uuid("schedule_id").map(ScheduleId),
+        workflow: input.optional_string("workflow", run_input::WORKFLOW_NAME),
+        after: page::cursor(&mut input),
+    };
+    let limit = page::limit(&mut input, "limit", 20, 100);
+    input.finish()?;
+    let found = app.store.read("list_jobs", move |tx| jobs::list(tx, tenant.0, filter, limit + 1)).await?;
+    let (found, next_cursor) = page::cut(found, limit, |job| (job.created_at, job.id.0));
+    let jobs = found
+        .into_iter()
+        .map(|job| wire::JobSummary {
+            job_id: job.id.to_string(),
+            deployment_id: job.deployment.to_string(),
+            workflow_id: job.workflow_id.to_string(),
+            workflow: job.workflow,
+            status: job.status.as_str().to_owned(),
+            created_at: rfc3339(job.created_at),
+            completed_at: job.completed_at.map(rfc3339),
+            schedule_id: job.schedule.map(|(id, _)| id.to_string()),
+        })
+        .collect();
+    Ok(ok(wire::JobList { jobs, next_cursor }))
+}
+
+async fn find(app: &App, tenant: Tenant, id: JobId) -> Result<Job, ApiError> {
+    let found = app.store.read("get_job", move |tx| jobs::get(tx, tenant.0, id)).await?;
+    found.ok_or_else(|| not_found(id))
+}
+
+pub(super) async fn get(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("id");
+    let id = JobId(input.finish_with(|| id)?);
+    Ok(ok(view(find(&app, tenant, id).await?)))
+}
+
+fn view(job: Job) -> wire::Job {
+    wire::Job {
+        job_id: job.id.to_string(),
+        deployment_id: job.deployment.to_string(),
+        deployment_version: job.bundle.chars().take(12).collect(),
+        workflow_id: job.workflow_id.to_string(),
+        workflow: job.workflow,
+        params: job.params,
+        status: job.status.as_str().to_owned(),
+        created_at: rfc3339(job.created_at),
+        started_at: job.started_at.map(rfc3339),
+        completed_at: job.completed_at.map(rfc3339),
+        result: job.result,
+        error: job.error,
+        mapped_stack: job.stack,
+        schedule_id: job.schedule.map(|(id, _)| id.to_string()),
+        fire_at: job.schedule.map(|(_, at)| rfc3339(at)),
+        attempt: job.attempt,
+        failure_class: job.failure_class,
+    }
+}
+
+pub(super) async fn cancel(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("id");
+    let id = JobId(input.finish_with(|| id)?);
+    let now = app.clock.now();
+    let conflict = |job: &Job| ApiError::conflict(format!("job: it is {} already", job.status.as_str()));
+    let done = |message: &str| Ok(ok(wire::Done { success: true, message: message.to_owned() }));
+    match app.store.write("cancel_job", move |tx| jobs::cancel(tx, tenant.0, id, now)).await? {
+        CancelOutcome::Unknown => Err(not_found(id)),
+        CancelOutcome::Finished(job) => Err(conflict(&job)),
+        CancelOutcome::Cancelled(_) => done("the job was waiting and is cancelled"),
+        CancelOutcome::Requested(_) => {
+            app.running.cancel(id);
+            match ended(&app, tenant, id).await? {
+                Some(job) if job.status == JobStatus::Cancelled => done("the job's processes were ended"),
+                Some(job) => Err(conflict(&job)),
+                None => done("the job is being ended"),
+            }
+        }
+    }
+}
+
+/// The job once it has ended, if that comes soon.
+async fn ended(app: &App, tenant: Tenant, id: JobId) -> Result<Option<Job>, ApiError> {
+    let wait = async {
+        loop {
+            // Registered before the look, so that an end between the two is not missed.
+            let mut signal = std::pin::pin!(app.signals.job_ended.notified());
+            signal.as_mut().enable();
+            let job = find(app, tenant, id).await?;
+            if job.status.is_final() {
+                return Ok(job);
+            }
+            signal.await;
+        }
+    };
+    tokio::time::timeout(CANCEL_WAIT, wait).await.ok().transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_order_of_keys_does_not_make_another_request() {
+        let one = json!({"workflow": "a", "params": {"x": [1, {"b": 2, "a": "\"}"}], "y": null}});
+        let same = json!({"params": {"y": null, "x": [1, {"a": "\"}", "b": 2}]}, "workflow": "a"});
+        let other = json!({"params": {"y": null, "x": [{"a": "\"}", "b": 2}, 1]}, "workflow": "a"});
+        assert_eq!(canonical(&one), canonical(&same));
+        assert_ne!(canonical(&one), canonical(&other));
+        assert_eq!(canonical(&Value::Object(Map::new())), "{}");
+    }
+}

@@ -1,0 +1,58 @@
+//! Which path is answered by which handler.
+
+use std::sync::Arc;
+
+use axum::{
+    Extension, Router,
+    routing::{get, post},
+};
+use serde_json::json;
+use tokio_util::task::TaskTracker;
+
+use super::{
+    BodyLimit, Front, credentials, deployments, front, health, jobs, logs, ok, schedules, webhooks, workflows,
+};
+use crate::app::App;
+
+/// All routes, with the layers around them. Every request is a task of `tasks`.
+#[must_use]
+pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
+    let around = Front { clock: app.clock.clone(), ids: app.ids.clone(), tasks };
+    let bundle = Extension(BodyLimit::of(app.settings.max_bundle_bytes));
+    let router = Router::new()
+        .route("/v1/schedules/create", post(schedules::create))
+        .route("/v1/schedules/list", post(schedules::list))
+        .route("/v1/schedules/get", post(schedules::get))
+        .route("/v1/schedules/update", post(schedules::update))
+        .route("/v1/schedules/delete", post(schedules::delete))
+        .route("/v1/schedules/trigger", post(schedules::trigger))
+        .route("/v1/schedules/history", post(schedules::history))
+        .route("/v1/deployments/create", post(deployments::create).layer(bundle))
+        .route("/v1/deployments/sync", post(deployments::sync))
+        .route("/v1/deployments/list", post(deployments::list))
+        .route("/v1/workflows/list", post(workflows::list))
+        .route("/v1/workflows/get", post(workflows::get))
+        .route("/v1/workflows/delete", post(workflows::delete))
+        .route("/v1/jobs/create", post(jobs::create))
+        .route("/v1/jobs/list", post(jobs::list))
+        .route("/v1/jobs/get", post(jobs::get))
+        .route("/v1/jobs/cancel", post(jobs::cancel))
+        .route("/v1/logs/list", post(logs::list))
+        .route("/v1/webhooks/create", post(webhooks::create))
+        .route("/v1/webhooks/list", post(webhooks::list))
+        .route("/v1/webhooks/update", post(webhooks::update))
+        .route("/v1/webhooks/delete", post(webhooks::delete))
+        .route("/v1/webhooks/deliveries", post(webhooks::deliveries))
+        .route("/v1/credentials/create", post(credentials::create))
+        .route("/v1/credentials/upsert", post(credentials::upsert))
+        .route("/v1/credentials/list", post(credentials::list))
+        .route("/v1/credentials/get", post(credentials::get))
+        .route("/v1/credentials/update", post(credentials::update))
+        .route("/v1/credentials/delete", post(credentials::delete))
+        // What the official command line reports of itself: taken, and not kept.
+        .route("/v1/telemetry/recordCliEvent", post(async || ok(json!({"success": true}))))
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .with_state(app);
+    front(router, around)
+}

@@ -1,0 +1,159 @@
+//! `webhooks/*`.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use impresario_api as wire;
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+
+use super::{ApiError, Fields, Patch, auth::Tenant, fields, ok, page, run_input};
+use crate::{
+    app::App,
+    delivery::sign,
+    domain::{EndpointId, JobId, rfc3339},
+    store::ops::{
+        deliveries::{self, DeliveryView},
+        webhooks::{self, Endpoint, EndpointChange},
+    },
+};
+
+const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
+const DESCRIPTION: std::ops::RangeInclusive<usize> = 0..=1000;
+
+fn not_found(id: EndpointId) -> ApiError {
+    ApiError::not_found(format!("webhook: there is no webhook endpoint {id}"))
+}
+
+fn done(message: &str) -> Response {
+    ok(wire::Done { success: true, message: message.to_owned() })
+}
+
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let url = input.required_parsed("url", 1..=fields::CALLBACK_URL_MAX, |text| run_input::receiver_url(&app, text));
+    let given = input.patch_secret("signing_secret", SECRET).into_option();
+    let description = input.patch_string("description", DESCRIPTION).into_option();
+    let active = input.optional_bool("active").unwrap_or(true);
+    let url = input.finish_with(|| url)?;
+    let made = given.is_none().then(|| sign::new_secret(&app.ids).expose_secret().to_owned());
+    let plain = given.or_else(|| made.clone()).unwrap_or_default();
+    let now = app.clock.now();
+    let endpoint = Endpoint {
+        id: EndpointId(app.ids.uuid(now)),
+        url,
+        description,
+        active,
+        created_at: now,
+        updated_at: now,
+    };
+    let (id, secret) = (endpoint.id, run_input::seal(&app, tenant.0, &plain));
+    app.store.write("create_webhook", move |tx| webhooks::create(tx, tenant.0, endpoint, secret)).await?;
+    let message = match made {
+        Some(_) => "webhook endpoint created; its signing secret is shown this once",
+        None => "webhook endpoint created",
+    };
+    Ok(ok(wire::CreatedWebhook {
+        success: true,
+        webhook_endpoint_id: id.to_string(),
+        message: message.to_owned(),
+        signing_secret: made,
+    }))
+}
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    input: Fields,
+) -> Result<Response, ApiError> {
+    input.finish()?;
+    let found = app.store.read("list_webhooks", move |tx| webhooks::list(tx, tenant.0)).await?;
+    let webhook_endpoints = found
+        .into_iter()
+        .map(|endpoint| wire::WebhookEndpoint {
+            webhook_endpoint_id: endpoint.id.to_string(),
+            url: endpoint.url,
+            description: endpoint.description,
+            active: endpoint.active,
+            created_at: rfc3339(endpoint.created_at),
+            updated_at: rfc3339(endpoint.updated_at),
+        })
+        .collect();
+    Ok(ok(wire::WebhookList { webhook_endpoints }))
+}
+
+pub(super) async fn update(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("id").map(EndpointId);
+    let url = input.optional_parsed("url", 1..=fields::CALLBACK_URL_MAX, |text| run_input::receiver_url(&app, text));
+    let secret = input.optional_secret("signing_secret", SECRET);
+    let description = match input.patch_string("description", DESCRIPTION) {
+        Patch::Absent => None,
+        Patch::Null => Some(None),
+        Patch::Set(text) => Some(Some(text)),
+    };
+    let active = input.optional_bool("active");
+    let id = input.finish_with(|| id)?;
+    let secret = secret.map(|plain| run_input::seal(&app, tenant.0, &plain));
+    let (change, now) = (EndpointChange { url, description, active, secret }, app.clock.now());
+    if !app.store.write("update_webhook", move |tx| webhooks::update(tx, tenant.0, id, change, now)).await? {
+        return Err(not_found(id));
+    }
+    Ok(done("webhook endpoint updated"))
+}
+
+pub(super) async fn delete(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("id").map(EndpointId);
+    let id = input.finish_with(|| id)?;
+    if !app.store.write("delete_webhook", move |tx| webhooks::delete(tx, tenant.0, id)).await? {
+        return Err(not_found(id));
+    }
+    Ok(done("webhook endpoint deleted"))
+}
+
+/// What is owed to whom, and how the newest attempt went.
+pub(super) async fn deliveries(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let job = input.optional_uuid("job_id").map(JobId);
+    let endpoint = input.optional_uuid("webhook_endpoint_id").map(EndpointId);
+    let after = page::cursor(&mut input);
+    let limit = page::limit(&mut input, "limit", 50, 200);
+    input.finish()?;
+    let found = app
+        .store
+        .read("list_deliveries", move |tx| deliveries::list(tx, tenant.0, (job, endpoint), after, limit + 1))
+        .await?;
+    let (found, next_cursor) = page::cut(found, limit, |delivery| (delivery.created_at, delivery.id.0));
+    let deliveries: Vec<Value> = found.into_iter().map(delivery_view).collect();
+    Ok(ok(json!({"deliveries": deliveries, "next_cursor": next_cursor})))
+}
+
+fn delivery_view(delivery: DeliveryView) -> Value {
+    json!({
+        "delivery_id": delivery.id,
+        "job_id": delivery.job,
+        "webhook_endpoint_id": delivery.endpoint,
+        "url": delivery.url,
+        "event": delivery.event,
+        "status": delivery.status,
+        "attempts": delivery.attempts,
+        "next_attempt_at": delivery.next_attempt_at.map(rfc3339),
+        "created_at": rfc3339(delivery.created_at),
+        "last_status_code": delivery.last_status,
+        "last_latency_ms": delivery.last_latency_ms,
+        "last_error": delivery.last_error,
+    })
+}

@@ -1,0 +1,114 @@
+//! What every part of a running server shares.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+
+use crate::{
+    background::{Pulse, Signals},
+    builds::ActiveBuilds,
+    clock::{self, SharedClock, SystemClock},
+    config::Settings,
+    delivery::{gate::Gate, http::Sender},
+    ids::Ids,
+    runner::{self, Limits, Located, NodeRunner, RunnerSettings},
+    secrets::Keyring,
+    store::{Access, Store},
+    worker::RunningJobs,
+};
+
+/// A server's parts, put together once at the start.
+#[derive(Debug)]
+pub struct App {
+    /// As they were given.
+    pub settings: Settings,
+    /// Where everything is kept.
+    pub store: Store,
+    /// Where the time comes from.
+    pub clock: SharedClock,
+    /// Where ids and random bytes come from.
+    pub ids: Arc<Ids>,
+    /// Seals and opens secrets.
+    pub keyring: Keyring,
+    /// Wakes the loops.
+    pub signals: Signals,
+    /// Shows that the loops come round.
+    pub pulse: Arc<Pulse>,
+    /// Runs workflows.
+    pub runner: NodeRunner,
+    /// What was found on this machine to run them with.
+    pub located: Located,
+    /// The jobs that run here.
+    pub running: RunningJobs,
+    /// The deployments that are being built here.
+    pub active_builds: ActiveBuilds,
+    /// Where callbacks may go.
+    pub gate: Gate,
+    /// Sends them.
+    pub sender: Sender,
+    /// One more reference for each attempt that is under way.
+    pub in_flight: Arc<()>,
+}
+
+impl App {
+    /// Opens the store, finds Node and Chromium, and installs the runner's packages where they are missing.
+    ///
+    /// # Errors
+    /// Sentences that say what is missing and what to do about it.
+    pub async fn open(settings: Settings) -> anyhow::Result<Self> {
+        let store = Store::open(&settings.data_dir, Access::Server)?;
+        let ids = Arc::new(Ids::from_os());
+        let keyring = keyring(&settings, &ids)?;
+        let clock: SharedClock = match &settings.clock_file {
+            Some(path) => Arc::new(clock::follow_file(path.clone())?),
+            None => Arc::new(SystemClock),
+        };
+        let located = runner::locate(settings.node.as_deref(), settings.chromium.as_deref())?;
+        let data_dir = std::path::absolute(&settings.data_dir).context("the data directory's path")?;
+        let modules = match &settings.runner_dir {
+            Some(dir) => std::path::absolute(dir).context("the runner directory's path")?,
+            None => runner::provision(&data_dir.join("runner"), &located.node).await?,
+        };
+        let host = runner::write_host(&data_dir)?;
+        let runner = NodeRunner::new(
+            RunnerSettings {
+                node: located.node.clone(),
+                chromium: located.chromium.clone(),
+                modules,
+                host,
+                work_dir: data_dir.join("runs"),
+                residential_proxy: settings.residential_proxy.clone(),
+                default_proxy: settings.default_proxy.clone(),
+                instance: data_dir.display().to_string(),
+                limits: Limits::default(),
+            },
+            clock.clone(),
+        );
+        let gate = Gate::new(settings.allow_private_callbacks.clone());
+        let sender = Sender::new(gate.clone())?;
+        let settings = Settings { data_dir, ..settings };
+        Ok(Self {
+            settings,
+            store,
+            clock,
+            ids,
+            keyring,
+            signals: Signals::default(),
+            pulse: Arc::default(),
+            runner,
+            located,
+            running: RunningJobs::default(),
+            active_builds: ActiveBuilds::default(),
+            gate,
+            sender,
+            in_flight: Arc::new(()),
+        })
+    }
+}
+
+fn keyring(settings: &Settings, ids: &Ids) -> anyhow::Result<Keyring> {
+    match &settings.secret_key {
+        Some(keys) => Keyring::from_base64(keys).context("secret_key"),
+        None => Ok(Keyring::load_or_create(&settings.secret_key_path(), ids)?),
+    }
+}

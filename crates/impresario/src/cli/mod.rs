@@ -1,0 +1,81 @@
+//! The command line: what was typed, and which part of the program does it.
+
+mod admin;
+mod telemetry;
+
+use std::{
+    io::Write,
+    process::ExitCode,
+};
+
+use clap::{Parser, Subcommand};
+
+use crate::{
+    config::{Flags, ServeFlags, Settings},
+    serve::{self, Server},
+};
+
+/// The open, self-hosted scheduler for browser workflows.
+#[derive(Debug, Parser)]
+#[command(name = "impresario", version, about, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    flags: Flags,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve the API, fire schedules, run jobs and deliver callbacks
+    Serve(Box<ServeFlags>),
+    /// Show the whole thing at work in one process: a tenant, a workflow, a schedule, a run, a signed callback
+    Quickstart(Box<crate::quickstart::Options>),
+    /// Make and list tenants
+    #[command(subcommand)]
+    Tenant(admin::TenantCommand),
+    /// Make API keys
+    #[command(subcommand)]
+    ApiKey(admin::ApiKeyCommand),
+}
+
+/// Runs what was typed. What it answers goes to stdout, everything else to stderr.
+pub async fn run(cli: Cli) -> ExitCode {
+    let outcome = match cli.command {
+        Command::Serve(serve_flags) => serve_command(&cli.flags, &serve_flags).await,
+        Command::Quickstart(options) => {
+            telemetry::init("warn");
+            crate::quickstart::run(&cli.flags, *options).await
+        }
+        Command::Tenant(command) => admin::tenant(&cli.flags, command).await,
+        Command::ApiKey(command) => admin::api_key(&cli.flags, command).await,
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // `{:#}` writes the causes behind the sentence, on one line.
+            let _closed = writeln!(std::io::stderr(), "impresario: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn serve_command(flags: &Flags, serve_flags: &ServeFlags) -> anyhow::Result<()> {
+    telemetry::init("info");
+    let settings = Settings::load(flags, Some(serve_flags)).map_err(anyhow::Error::msg)?;
+    serve::serve(settings, |server: &Server| {
+        // The one line on stdout: whoever started the server waits for it.
+        let _closed = say(&format!("listening on {}", server.url()));
+    })
+    .await
+}
+
+/// Writes a line to stdout, at once.
+///
+/// # Errors
+/// Where nobody reads it any more.
+pub fn say(line: &str) -> std::io::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    writeln!(stdout, "{line}")?;
+    stdout.flush()
+}

@@ -1,0 +1,121 @@
+//! A server's life: start, serve, and end without losing anything.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+use crate::{api, app::App, builds, config::Settings, delivery::outbox, scheduler, worker};
+
+/// How long the rest may take to write down where it stands once the runs have ended.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// A server that answers.
+#[derive(Debug)]
+pub struct Server {
+    /// Its parts.
+    pub app: Arc<App>,
+    /// Where it listens.
+    pub address: SocketAddr,
+    soft: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Server {
+    /// Binds, settles what an earlier server left, and starts every loop.
+    ///
+    /// # Errors
+    /// Sentences that say what is in the way.
+    pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        let listen = settings.listen;
+        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let address = listener.local_addr().context("the address that was taken")?;
+        let app = Arc::new(App::open(settings).await?);
+        worker::recover(&app).await?;
+        outbox::recover(&app).await?;
+
+        let (soft, tasks) = (CancellationToken::new(), TaskTracker::new());
+        let router = api::router(Arc::clone(&app));
+        tasks.spawn(api::server::serve(listener, router, soft.clone(), tasks.clone()));
+        spawn(&app, &tasks, &soft, async |app, _, soft| scheduler::run(app, soft).await);
+        spawn(&app, &tasks, &soft, async |app, tasks, soft| worker::run(app, tasks, soft).await);
+        spawn(&app, &tasks, &soft, async |app, tasks, soft| builds::run(app, tasks, soft).await);
+        spawn(&app, &tasks, &soft, async |app, tasks, soft| outbox::run(app, tasks, soft).await);
+        Ok(Self { app, address, soft, tasks })
+    }
+
+    /// Where it is reached.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Ends it: nothing new is begun; runs may finish within the grace period, or until `hurry` ends; what has not
+    /// started by then goes back to the queue, what has is ended as lost.
+    pub async fn stop(self, hurry: impl Future<Output = ()>) {
+        self.soft.cancel();
+        self.tasks.close();
+        let grace = Duration::from_secs(self.app.settings.shutdown_grace_seconds);
+        tokio::select! {
+            () = self.tasks.wait() => return,
+            () = tokio::time::sleep(grace) => tracing::warn!("the grace period is over"),
+            () = hurry => tracing::warn!("told to hurry"),
+        }
+        self.app.running.stop_all();
+        if tokio::time::timeout(LAST_WRITES, self.tasks.wait()).await.is_err() {
+            tracing::error!("some tasks did not end in time; what they held is settled at the next start");
+        }
+    }
+}
+
+/// Starts a loop as a tracked task.
+fn spawn<F>(app: &Arc<App>, tasks: &TaskTracker, soft: &CancellationToken, run: F)
+where
+    F: AsyncFnOnce(&Arc<App>, &TaskTracker, &CancellationToken) + Send + 'static,
+    for<'a> F::CallOnceFuture: Send,
+{
+    let (app, tracker, soft) = (Arc::clone(app), tasks.clone(), soft.clone());
+    tasks.spawn(async move { run(&app, &tracker, &soft).await });
+}
+
+/// Serves until SIGTERM or SIGINT; a second one ends the runs at once.
+///
+/// # Errors
+/// Where the server cannot start.
+pub async fn serve(settings: Settings, ready: impl FnOnce(&Server)) -> anyhow::Result<()> {
+    let mut signals = Signals::new()?;
+    let server = Server::start(settings).await?;
+    ready(&server);
+    signals.next().await;
+    tracing::info!("ending: nothing new is begun, runs may finish");
+    server.stop(signals.next()).await;
+    tracing::info!("ended");
+    Ok(())
+}
+
+/// The signals that ask for the end.
+#[derive(Debug)]
+pub struct Signals {
+    terminate: tokio::signal::unix::Signal,
+    interrupt: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    /// Starts to listen for them.
+    ///
+    /// # Errors
+    /// Where the operating system refuses.
+    pub fn new() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Ends at the next one.
+    pub async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
