@@ -1,0 +1,355 @@
+//! From text to bit sets, in one pass over the bytes. What is wrong with a text that fails is worked out apart
+//! (`explain`), so that the good case pays nothing for it.
+
+use std::str::FromStr;
+
+use crate::error::{CronError, CronErrorKind};
+use crate::explain::explain;
+use crate::field::Field;
+use crate::pattern::{BOTH, Cron, LAST, LAST_WEEKDAY, WILD};
+
+/// The longest expression that is read, in bytes.
+pub const MAX_LENGTH: usize = 256;
+
+/// Where and how reading failed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fault {
+    pub(crate) kind: CronErrorKind,
+    pub(crate) field: Option<Field>,
+    /// Byte range of the offending text.
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl FromStr for Cron {
+    type Err = CronError;
+
+    /// Reads five fields, separated by spaces or tabs, or one of `@yearly`, `@annually`, `@monthly`, `@weekly`,
+    /// `@daily`, `@midnight`, `@hourly`.
+    ///
+    /// # Errors
+    ///
+    /// [`CronError`] tells the field, the position, what is allowed there and, where the text is of another
+    /// dialect, how to write it here. Texts over [`MAX_LENGTH`] bytes are refused.
+    fn from_str(text: &str) -> Result<Cron, CronError> {
+        if text.len() > MAX_LENGTH {
+            let fault = Fault {
+                kind: CronErrorKind::TooLong,
+                field: None,
+                start: MAX_LENGTH,
+                end: text.len(),
+            };
+            return Err(explain(text, fault));
+        }
+        read(text.as_bytes()).map_err(|fault| explain(text, fault))
+    }
+}
+
+pub(crate) fn is_blank(byte: u8) -> bool {
+    byte == b' ' || byte == b'\t'
+}
+
+/// Reads an expression of any length; the caller bounds it.
+pub(crate) fn read(bytes: &[u8]) -> Result<Cron, Fault> {
+    let mut reader = Reader {
+        bytes,
+        at: 0,
+        nth: 0,
+        nearest: 0,
+        flags: 0,
+    };
+    reader.skip_blanks();
+    if reader.peek() == b'@' {
+        return reader.nickname();
+    }
+    let minutes = reader.field(Field::Minute)?;
+    let hours = reader.field(Field::Hour)?;
+    let days = reader.field(Field::DayOfMonth)?;
+    let months = reader.field(Field::Month)?;
+    let weekdays = reader.field(Field::DayOfWeek)?;
+    if reader.at < bytes.len() {
+        return Err(reader.fault(CronErrorKind::FieldCount, None, reader.at));
+    }
+    let sunday_twice = (weekdays | weekdays >> 7) & 0x7f;
+    let cron = Cron {
+        minutes,
+        nth: reader.nth,
+        hours: hours as u32,
+        days: days as u32,
+        nearest: reader.nearest,
+        months: months as u16,
+        weekdays: sunday_twice as u8,
+        flags: reader.flags,
+    };
+    Ok(cron.canonical())
+}
+
+struct Reader<'t> {
+    bytes: &'t [u8],
+    at: usize,
+    nth: u64,
+    nearest: u32,
+    flags: u8,
+}
+
+impl Reader<'_> {
+    /// The next byte, or a blank at the end: both end a field.
+    fn peek(&self) -> u8 {
+        self.bytes.get(self.at).copied().unwrap_or(b' ')
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == byte;
+        self.at += usize::from(found);
+        found
+    }
+
+    fn skip_blanks(&mut self) {
+        while self.bytes.get(self.at).copied().is_some_and(is_blank) {
+            self.at += 1;
+        }
+    }
+
+    #[cold]
+    fn fault(&self, kind: CronErrorKind, field: Option<Field>, start: usize) -> Fault {
+        Fault {
+            kind,
+            field,
+            start,
+            end: self.at.max(start),
+        }
+    }
+
+    /// A fault in the item that starts at `start`: it reaches to the next comma or blank.
+    #[cold]
+    fn bad_item(&self, kind: CronErrorKind, field: Field, start: usize) -> Fault {
+        let rest = self.bytes.get(start..).unwrap_or_default();
+        let length = rest
+            .iter()
+            .position(|&b| b == b',' || is_blank(b))
+            .unwrap_or(rest.len());
+        Fault {
+            kind,
+            field: Some(field),
+            start,
+            end: start + length,
+        }
+    }
+
+    fn nickname(&mut self) -> Result<Cron, Fault> {
+        let start = self.at;
+        let length = self.bytes[start..].iter().position(|&b| is_blank(b));
+        self.at = length.map_or(self.bytes.len(), |length| start + length);
+        let meaning: &[u8] = match &self.bytes[start..self.at] {
+            b"@yearly" | b"@annually" => b"0 0 1 1 *",
+            b"@monthly" => b"0 0 1 * *",
+            b"@weekly" => b"0 0 * * 0",
+            b"@daily" | b"@midnight" => b"0 0 * * *",
+            b"@hourly" => b"0 * * * *",
+            _ => return Err(self.fault(CronErrorKind::UnknownNickname, None, start)),
+        };
+        self.skip_blanks();
+        if self.at < self.bytes.len() {
+            let start = self.at;
+            self.at = self.bytes.len();
+            return Err(self.fault(CronErrorKind::FieldCount, None, start));
+        }
+        read(meaning)
+    }
+
+    /// Reads a field and the blanks behind it.
+    #[inline]
+    fn field(&mut self, field: Field) -> Result<u64, Fault> {
+        if self.at == self.bytes.len() {
+            return Err(self.fault(CronErrorKind::FieldCount, None, self.at));
+        }
+        let first = self.peek();
+        if first == b'*' || first == b'?' {
+            self.flags |= match field {
+                Field::Minute | Field::Hour => WILD,
+                Field::DayOfMonth | Field::DayOfWeek => BOTH,
+                Field::Month => 0,
+            };
+        }
+        let mut mask = 0;
+        loop {
+            mask |= self.item(field)?;
+            if !self.take(b',') {
+                break;
+            }
+        }
+        self.skip_blanks();
+        Ok(mask)
+    }
+
+    #[inline]
+    fn item(&mut self, field: Field) -> Result<u64, Fault> {
+        let start = self.at;
+        let first = self.peek();
+        let (low, mut high, mut stepped_to_end) = if first == b'*' || (first == b'?' && field.is_day()) {
+            self.at += 1;
+            (field.min(), field.max(), true)
+        } else if first == b',' || is_blank(first) {
+            return Err(self.fault(CronErrorKind::EmptyItem, Some(field), start));
+        } else if field == Field::DayOfMonth && first.eq_ignore_ascii_case(&b'L') {
+            return self.last_day(field, start);
+        } else {
+            let low = self.value(field, start)?;
+            if self.special(field, low, start)? {
+                return Ok(0);
+            }
+            (low, low, false)
+        };
+        if !stepped_to_end && self.take(b'-') {
+            high = self.range_end(field, low, start)?;
+            stepped_to_end = true;
+        }
+        let mut step = 1;
+        if self.take(b'/') {
+            step = self.step(field, start)?;
+            if !stepped_to_end {
+                high = field.max();
+            }
+        }
+        let next = self.peek();
+        if next != b',' && !is_blank(next) {
+            return Err(self.bad_item(CronErrorKind::InvalidValue, field, start));
+        }
+        Ok(spread(low, high, step))
+    }
+
+    /// A number or a name.
+    #[inline]
+    fn value(&mut self, field: Field, item: usize) -> Result<u32, Fault> {
+        let start = self.at;
+        let first = self.peek();
+        if first.is_ascii_digit() {
+            let value = self.number();
+            if value < field.min() || value > field.max() {
+                // `5x` is wrong as a whole, not out of range.
+                if self.peek().is_ascii_alphanumeric() && !field.is_day() {
+                    return Err(self.bad_item(CronErrorKind::InvalidValue, field, item));
+                }
+                return Err(self.fault(CronErrorKind::OutOfRange, Some(field), start));
+            }
+            return Ok(value);
+        }
+        if first.is_ascii_alphabetic()
+            && let Some(&[a, b, c]) = self.bytes.get(start..start + 3)
+            && let Some(value) = field.value_of([a, b, c])
+        {
+            self.at += 3;
+            return Ok(value);
+        }
+        let kind = if first.is_ascii_alphabetic() {
+            CronErrorKind::UnknownName
+        } else {
+            CronErrorKind::InvalidValue
+        };
+        Err(self.bad_item(kind, field, item))
+    }
+
+    /// Digits, held at a value that no field allows however many follow.
+    #[inline]
+    fn number(&mut self) -> u32 {
+        let mut value = 0_u32;
+        while let Some(digit) = self.bytes.get(self.at).filter(|b| b.is_ascii_digit()) {
+            value = (value * 10 + u32::from(digit - b'0')).min(1_000);
+            self.at += 1;
+        }
+        value
+    }
+
+    fn range_end(&mut self, field: Field, low: u32, item: usize) -> Result<u32, Fault> {
+        let next = self.peek();
+        if !next.is_ascii_alphanumeric() {
+            return Err(self.bad_item(CronErrorKind::InvalidRange, field, item));
+        }
+        let named = next.is_ascii_alphabetic();
+        let mut high = self.value(field, item)?;
+        if named && field == Field::DayOfWeek && high == 0 {
+            high = 7;
+        }
+        match self.peek() {
+            b'-' => Err(self.bad_item(CronErrorKind::InvalidRange, field, item)),
+            _ if high < low => Err(self.bad_item(CronErrorKind::ReversedRange, field, item)),
+            _ => Ok(high),
+        }
+    }
+
+    fn step(&mut self, field: Field, item: usize) -> Result<u32, Fault> {
+        let step = if self.peek().is_ascii_digit() {
+            self.number()
+        } else {
+            0
+        };
+        if step == 0 {
+            return Err(self.bad_item(CronErrorKind::InvalidStep, field, item));
+        }
+        match self.peek() {
+            b',' | b' ' | b'\t' => Ok(step),
+            _ => Err(self.bad_item(CronErrorKind::InvalidStep, field, item)),
+        }
+    }
+
+    /// `L` or `LW`.
+    fn last_day(&mut self, field: Field, start: usize) -> Result<u64, Fault> {
+        self.at += 1;
+        let weekday = self.peek().eq_ignore_ascii_case(&b'W');
+        self.at += usize::from(weekday);
+        self.end_of_special(field, start)?;
+        self.flags |= if weekday { LAST_WEEKDAY } else { LAST };
+        Ok(0)
+    }
+
+    /// What may follow a single day: `15W`, `5L`, `TUE#2`. Tells whether there was any.
+    #[inline]
+    fn special(&mut self, field: Field, value: u32, start: usize) -> Result<bool, Fault> {
+        let next = self.peek();
+        match field {
+            Field::DayOfMonth if next.eq_ignore_ascii_case(&b'W') => {
+                self.at += 1;
+                self.nearest |= 1 << value;
+            }
+            Field::DayOfWeek if next.eq_ignore_ascii_case(&b'L') => {
+                self.at += 1;
+                self.nth |= 1 << (8 * (value % 7) + 5);
+            }
+            Field::DayOfWeek if next == b'#' => {
+                self.at += 1;
+                let digits = self.at;
+                let nth = self.number();
+                if !(1..=5).contains(&nth) || digits == self.at {
+                    return Err(self.bad_item(CronErrorKind::InvalidValue, field, start));
+                }
+                self.nth |= 1 << (8 * (value % 7) + nth - 1);
+            }
+            _ => return Ok(false),
+        }
+        self.end_of_special(field, start)?;
+        Ok(true)
+    }
+
+    fn end_of_special(&self, field: Field, start: usize) -> Result<(), Fault> {
+        let next = self.peek();
+        if next == b',' || is_blank(next) {
+            return Ok(());
+        }
+        Err(self.bad_item(CronErrorKind::InvalidValue, field, start))
+    }
+}
+
+/// The bits `low`, `low + step`, … up to `high`.
+#[inline]
+fn spread(low: u32, high: u32, step: u32) -> u64 {
+    if step == 1 {
+        return (2_u64 << high) - (1_u64 << low);
+    }
+    let mut mask = 0;
+    let mut value = low;
+    while value <= high {
+        mask |= 1 << value;
+        value += step;
+    }
+    mask
+}
