@@ -36,7 +36,7 @@ impl Server {
         outbox::recover(&app).await?;
 
         let (soft, tasks) = (CancellationToken::new(), TaskTracker::new());
-        let router = api::router(Arc::clone(&app));
+        let router = api::router(Arc::clone(&app), tasks.clone());
         tasks.spawn(api::server::serve(listener, router, soft.clone(), tasks.clone()));
         spawn(&app, &tasks, &soft, async |app, _, soft| scheduler::run(app, soft).await);
         spawn(&app, &tasks, &soft, async |app, tasks, soft| worker::run(app, tasks, soft).await);

@@ -8,17 +8,31 @@
 //! A handler reads its input with [`Fields`], which collects all that is wrong before it refuses, and answers with
 //! [`ok`] or an [`ApiError`]. [`fields`] holds the rules for single fields.
 
+mod auth;
+mod credentials;
+mod deployments;
 pub mod envelope;
 pub mod error;
 pub mod fields;
+mod health;
 pub mod input;
+mod jobs;
 mod json;
 pub mod layers;
+mod logs;
+mod page;
+mod router;
+mod run_input;
+pub mod schema;
+mod schedules;
 pub mod server;
 mod values;
+mod webhooks;
+mod workflows;
 
 pub use envelope::{BodyLimit, Input, ok};
 pub use error::ApiError;
 pub use input::{Fields, Flaw, Patch};
 pub use layers::{Front, front};
+pub use router::router;
 pub use server::serve;

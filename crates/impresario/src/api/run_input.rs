@@ -123,7 +123,8 @@ pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Re
         return Ok(workflow);
     }
     let names = app.store.read("list_workflows", move |tx| deployments::list_workflows(tx, tenant)).await?;
-    let nearest = super::values::nearest(name, names.iter().map(|workflow| workflow.name.as_str()));
+    let known: Vec<&str> = names.iter().map(|workflow| workflow.name.as_str()).collect();
+    let nearest = super::values::nearest(name, &known);
     let hint = nearest.map(|nearest| format!("; did you mean \"{nearest}\"?")).unwrap_or_default();
     Err(ApiError::not_found(format!(
         "workflow: no deployed workflow {}{hint}",
@@ -134,5 +135,5 @@ pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Re
 /// What is wrong with `params` for the workflow, as far as it says what it takes.
 pub(super) fn check_params(workflow: &Workflow, params: &Map<String, Value>) -> Vec<Flaw> {
     let launch = workflow.launch();
-    launch.input_schema.as_ref().map(|schema| schema::check(schema, params)).unwrap_or_default()
+    launch.input_schema.as_ref().map(|schema| schema::violations(schema, params)).unwrap_or_default()
 }

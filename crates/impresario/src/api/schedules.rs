@@ -110,10 +110,10 @@ pub(super) async fn create(
     mut input: Fields,
 ) -> Result<Response, ApiError> {
     let workflow = input.required_string("workflow", run_input::WORKFLOW_NAME);
-    let patch = Patch::read(&app, tenant, &mut input);
-    if patch.cron.is_none() && !input.reported("cron_expr") {
+    if !input.has("cron_expr") {
         input.issue("invalid_type", "is required", "cron_expr");
     }
+    let patch = Patch::read(&app, tenant, &mut input);
     let found = match &workflow {
         Some(name) => Some(run_input::find_workflow(&app, tenant.0, name).await),
         None => None,

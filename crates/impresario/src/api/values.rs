@@ -280,7 +280,7 @@ pub(super) fn unread(left: &Map<String, Value>, known: &[&str], path: &[PathSegm
 
 /// The known name that `key` is most likely a misspelling of. Case and the habit of writing `camelCase` or `kebab-case`
 /// count for nothing.
-fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
+pub(super) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
     let plain = |text: &str| -> Vec<char> {
         text.chars()
             .filter(|c| c.is_alphanumeric())

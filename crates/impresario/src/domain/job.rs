@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{DeploymentId, JobId, ScheduleId, SecretId, TenantId, WorkflowId};
+use super::{CredentialId, DeploymentId, JobId, ScheduleId, SecretId, TenantId, WorkflowId};
 
 /// How a run is started: kept with a schedule and copied to each of its jobs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Launch {
     /// Go past the operator's default proxy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub disable_default_proxy: Option<bool>,
+    /// A credential that the run gets besides those its workflow declares.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credential_id: Option<CredentialId>,
 }
 
 /// Where a job stands. The last three are for good.

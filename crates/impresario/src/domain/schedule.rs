@@ -48,6 +48,21 @@ impl Pattern {
         Ok(Self { expr: expr.to_owned(), cron, zone })
     }
 
+    /// A pattern to start from that nobody has asked about yet: [`Pattern::changed`] judges what becomes of it.
+    #[must_use]
+    pub fn unchecked(expr: &str, cron: Cron, zone: Zone) -> Self {
+        Self { expr: expr.to_owned(), cron, zone }
+    }
+
+    /// The same with another expression, another zone, or both.
+    ///
+    /// # Errors
+    /// Where the result never fires.
+    pub fn changed(&self, cron: Option<(String, Cron)>, zone: Option<Zone>) -> Result<Self, PatternError> {
+        let (expr, cron) = cron.unwrap_or_else(|| (self.expr.clone(), self.cron));
+        Self::new(&expr, cron, zone.unwrap_or_else(|| self.zone.clone()))
+    }
+
     /// The expression as it was written.
     #[must_use]
     pub fn expr(&self) -> &str {

@@ -6,8 +6,9 @@ use super::{
     error::Result,
     secrets::{self, SealedSecret},
     tx::{Row, Tx, params},
+    value::Json,
 };
-use crate::domain::{CredentialId, SecretId, TenantId};
+use crate::domain::{CredentialId, ExportedWorkflow, JobId, Launch, SecretId, TenantId};
 
 /// A credential, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,11 +85,60 @@ pub fn by_id(tx: &mut Tx<'_>, tenant: TenantId, id: CredentialId) -> Result<Opti
     tx.query_opt(sql, params![tenant, id], read)
 }
 
-/// Gives a credential a new value, a new name, or both. The caller has seen that it exists and the name is free.
+/// Stores a value under a name, whether or not there is one: the credential's id, and whether there was.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn upsert(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    (id, name): (CredentialId, &str),
+    secret: SealedSecret,
+    now: Timestamp,
+) -> Result<(CredentialId, bool)> {
+    match by_name(tx, tenant, name)? {
+        Some(known) => {
+            write(tx, tenant, known.id, (None, Some(secret)), now)?;
+            Ok((known.id, true))
+        }
+        None => create(tx, tenant, (id, name), secret, now).map(|_| (id, false)),
+    }
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is made.
+    Done,
+    /// There is no such credential.
+    Unknown,
+    /// It would break something; a sentence says what.
+    Refused(String),
+}
+
+/// Gives a credential a new value, a new name, or both.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn update(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    id: CredentialId,
+    (name, secret): (Option<String>, Option<SealedSecret>),
+    now: Timestamp,
+) -> Result<Change> {
+    if by_id(tx, tenant, id)?.is_none() {
+        return Ok(Change::Unknown);
+    }
+    if let Some(name) = &name
+        && by_name(tx, tenant, name)?.is_some_and(|other| other.id != id)
+    {
+        return Ok(Change::Refused(format!("name: there is a credential \"{name}\" already")));
+    }
+    write(tx, tenant, id, (name, secret), now).map(|()| Change::Done)
+}
+
+fn write(
     tx: &mut Tx<'_>,
     tenant: TenantId,
     id: CredentialId,
@@ -106,10 +156,35 @@ pub fn update(
     )
 }
 
-/// Removes a credential; `false` where there is none.
+/// Removes a credential, unless a job that is waiting or running asks for it.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: CredentialId) -> Result<bool> {
-    Ok(tx.execute("DELETE FROM credentials WHERE tenant_id = $1 AND id = $2", params![tenant, id])? == 1)
+pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: CredentialId) -> Result<Change> {
+    let Some(credential) = by_id(tx, tenant, id)? else { return Ok(Change::Unknown) };
+    if let Some(job) = job_that_needs(tx, tenant, &credential)? {
+        return Ok(Change::Refused(format!("credential: the unfinished job {job} needs it")));
+    }
+    tx.execute_one("DELETE FROM credentials WHERE tenant_id = $1 AND id = $2", params![tenant, id])?;
+    Ok(Change::Done)
+}
+
+fn job_that_needs(tx: &mut Tx<'_>, tenant: TenantId, credential: &Credential) -> Result<Option<JobId>> {
+    let unfinished = tx.query(
+        "SELECT j.id, j.workflow, j.launch, d.workflows FROM jobs j JOIN deployments d ON d.id = j.deployment_id
+         WHERE j.tenant_id = $1 AND j.status IN ('queued', 'starting_browser', 'running')",
+        params![tenant],
+        |row| {
+            let exported: Option<Json<Vec<ExportedWorkflow>>> = row.get("workflows")?;
+            let (workflow, launch): (String, Json<Launch>) = (row.get("workflow")?, row.get("launch")?);
+            let declared = exported.is_some_and(|exported| {
+                let mine = exported.0.into_iter().filter(|exported| exported.name == workflow);
+                mine.flat_map(|exported| exported.launch.credential_names)
+                    .any(|name| name.eq_ignore_ascii_case(&credential.name))
+            });
+            let needed = declared || launch.0.credential_id == Some(credential.id);
+            Ok(if needed { Some(row.get::<JobId>("id")?) } else { None })
+        },
+    )?;
+    Ok(unfinished.into_iter().flatten().next())
 }

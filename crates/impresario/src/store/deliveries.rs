@@ -4,6 +4,7 @@ use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
 use super::{
+    PageCursor,
     error::Result,
     tx::{Row, Tx, params},
     value::Json,
@@ -191,6 +192,8 @@ pub struct DeliveryView {
     pub created_at: Timestamp,
     /// The status of the newest attempt's answer.
     pub last_status: Option<u32>,
+    /// How long the newest attempt took, in milliseconds.
+    pub last_latency_ms: Option<u64>,
     /// The error of the newest attempt.
     pub last_error: Option<String>,
 }
@@ -202,18 +205,20 @@ pub struct DeliveryView {
 pub fn list(
     tx: &mut Tx<'_>,
     tenant: TenantId,
-    job: Option<JobId>,
-    endpoint: Option<EndpointId>,
+    (job, endpoint): (Option<JobId>, Option<EndpointId>),
+    after: Option<PageCursor>,
     limit: u32,
 ) -> Result<Vec<DeliveryView>> {
+    let (at, id) = after.map(|cursor| (cursor.at, cursor.id)).unzip();
     tx.query(
         "SELECT d.id, d.job_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts, d.next_attempt_at,
-           d.created_at, a.status_code, a.error
+           d.created_at, a.status_code, a.latency_ms, a.error
          FROM deliveries d
          LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.number = d.attempts
          WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.job_id = $2) AND ($3 IS NULL OR d.webhook_endpoint_id = $3)
-         ORDER BY d.created_at DESC, d.id DESC LIMIT $4",
-        params![tenant, job, endpoint, limit],
+           AND ($4 IS NULL OR (d.created_at, d.id) < ($4, $5))
+         ORDER BY d.created_at DESC, d.id DESC LIMIT $6",
+        params![tenant, job, endpoint, at, id, limit],
         |row| {
             Ok(DeliveryView {
                 id: row.get("id")?,
@@ -226,6 +231,7 @@ pub fn list(
                 next_attempt_at: row.get("next_attempt_at")?,
                 created_at: row.get("created_at")?,
                 last_status: row.get("status_code")?,
+                last_latency_ms: row.get("latency_ms")?,
                 last_error: row.get("error")?,
             })
         },

@@ -188,6 +188,8 @@ pub struct LedgerRow {
     pub recorded_at: Timestamp,
     /// The job it created.
     pub job: Option<JobId>,
+    /// Where that job stands.
+    pub job_status: Option<String>,
     /// How many instants the row stands for, if they were missed.
     pub missed: u64,
     /// Why there is no job.
@@ -200,17 +202,26 @@ fn ledger_row(row: &Row<'_>) -> Result<LedgerRow> {
         outcome: row.get("outcome")?,
         recorded_at: row.get("recorded_at")?,
         job: row.get("job_id")?,
+        job_status: row.get("status")?,
         missed: row.get("missed")?,
         error: row.get("error")?,
     })
 }
 
-/// The ledger of a schedule, newest first, at most `limit` rows.
+/// The ledger of a schedule, newest first, at most `limit` rows, perhaps only those before an instant (milliseconds).
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn history(tx: &mut Tx<'_>, tenant: TenantId, schedule: ScheduleId, limit: u32) -> Result<Vec<LedgerRow>> {
-    let sql = "SELECT fire_at, outcome, recorded_at, job_id, missed, error FROM fires
-               WHERE tenant_id = $1 AND schedule_id = $2 ORDER BY fire_at DESC LIMIT $3";
-    tx.query(sql, params![tenant, schedule, limit], ledger_row)
+pub fn history(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    schedule: ScheduleId,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<LedgerRow>> {
+    let sql = "SELECT f.fire_at, f.outcome, f.recorded_at, f.job_id, f.missed, f.error, j.status
+               FROM fires f LEFT JOIN jobs j ON j.id = f.job_id
+               WHERE f.tenant_id = $1 AND f.schedule_id = $2 AND ($3 IS NULL OR f.fire_at < $3)
+               ORDER BY f.fire_at DESC LIMIT $4";
+    tx.query(sql, params![tenant, schedule, before, limit], ledger_row)
 }

@@ -73,15 +73,10 @@ pub fn create(
     now: Timestamp,
 ) -> Result<CreateOutcome> {
     let (nonce, request) = new.nonce.unzip();
-    if let (Some(nonce), Some(request)) = (&nonce, &request) {
-        let sql = format!("{SELECT} WHERE j.tenant_id = $1 AND j.nonce = $2");
-        if let Some(job) = tx.query_opt(&sql, params![tenant, nonce], read)? {
-            let sql = "SELECT nonce_request FROM jobs WHERE id = $1";
-            let first: Option<Option<String>> =
-                tx.query_opt(sql, params![job.id], |row| row.get("nonce_request"))?;
-            let same = first.flatten().as_ref() == Some(request);
-            return Ok(if same { CreateOutcome::Known(job) } else { CreateOutcome::NonceTaken(job) });
-        }
+    if let (Some(nonce), Some(request)) = (&nonce, &request)
+        && let Some(known) = by_nonce(tx, tenant, nonce, request)?
+    {
+        return Ok(known);
     }
     if let Some(secret) = secret {
         secrets::insert(tx, tenant, secret, now)?;
@@ -110,6 +105,18 @@ pub fn create(
     }
     let job = get(tx, tenant, new.id)?;
     Ok(job.map_or(CreateOutcome::NoWorkflow, CreateOutcome::Created))
+}
+
+/// What became of an earlier request with this nonce; `None` where there was none.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn by_nonce(tx: &mut Tx<'_>, tenant: TenantId, nonce: &str, request: &str) -> Result<Option<CreateOutcome>> {
+    let sql = format!("{SELECT} WHERE j.tenant_id = $1 AND j.nonce = $2");
+    let Some(job) = tx.query_opt(&sql, params![tenant, nonce], read)? else { return Ok(None) };
+    let sql = "SELECT id FROM jobs WHERE id = $1 AND nonce_request = $2";
+    let same = tx.query_opt(sql, params![job.id, request], |_| Ok(()))?.is_some();
+    Ok(Some(if same { CreateOutcome::Known(job) } else { CreateOutcome::NonceTaken(job) }))
 }
 
 /// A job of this tenant.

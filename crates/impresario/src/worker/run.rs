@@ -175,29 +175,41 @@ async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
     })
 }
 
-/// The credentials that the workflow declares, in the clear; never more than those.
+/// The credentials that the workflow declares and the one the job names, in the clear; never more than those.
 async fn credentials(app: &App, job: &Job, launch: &WorkflowLaunch) -> Result<BTreeMap<String, String>, String> {
+    let (tenant, extra) = (job.tenant, job.launch.credential_id);
+    let declared: Vec<String> = launch.credential_names.iter().map(|name| name.to_lowercase()).collect();
+    let found = app
+        .store
+        .read("job_credentials", move |tx| {
+            let mut found = Vec::new();
+            for name in declared {
+                let credential = credentials::by_name(tx, tenant, &name)?;
+                found.push((format!("\"{name}\", which the workflow declares,"), credential));
+            }
+            if let Some(id) = extra {
+                found.push((format!("{id}, which the job names,"), credentials::by_id(tx, tenant, id)?));
+            }
+            let mut sealed = Vec::new();
+            for (what, credential) in found {
+                let secret = match credential {
+                    Some(credential) => secrets::get(tx, tenant, credential.secret)?.map(|it| (credential, it)),
+                    None => None,
+                };
+                sealed.push((what, secret));
+            }
+            Ok(sealed)
+        })
+        .await
+        .map_err(|error| error.to_string())?;
     let mut values = BTreeMap::new();
-    for name in &launch.credential_names {
-        let (tenant, name) = (job.tenant, name.to_lowercase());
-        let wanted = name.clone();
-        let sealed = app
-            .store
-            .read("job_credential", move |tx| {
-                let Some(credential) = credentials::by_name(tx, tenant, &wanted)? else { return Ok(None) };
-                Ok(secrets::get(tx, tenant, credential.secret)?.map(|sealed| (credential.secret, sealed)))
-            })
-            .await
-            .map_err(|error| error.to_string())?;
-        let Some((id, sealed)) = sealed else {
-            return Err(format!(
-                "the workflow declares the credential \"{name}\", and there is none of that name; \
-                 make it with credentials/create"
-            ));
+    for (what, secret) in found {
+        let Some((credential, sealed)) = secret else {
+            return Err(format!("the credential {what} does not exist; make it with credentials/create"));
         };
-        let value = vault::open(&app.keyring, tenant, id, &sealed)
-            .map_err(|error| format!("the credential \"{name}\" cannot be decrypted: {error}"))?;
-        values.insert(name, value.expose_secret().to_owned());
+        let value = vault::open(&app.keyring, tenant, credential.secret, &sealed)
+            .map_err(|error| format!("the credential \"{}\" cannot be decrypted: {error}", credential.name))?;
+        values.insert(credential.name, value.expose_secret().to_owned());
     }
     Ok(values)
 }
