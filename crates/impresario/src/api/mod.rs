@@ -6,7 +6,7 @@
 //!
 //! [`server`] owns the sockets and their time limits, [`layers`] what every request and every answer has in common.
 //! A handler reads its input with [`Fields`], which collects all that is wrong before it refuses, and answers with
-//! [`ok`] or an [`ApiError`]. [`fields`] holds the rules for single fields.
+//! [`ok`] or an [`ApiError`]. [`fields`] and [`schema`] hold the rules for single fields.
 
 pub mod envelope;
 pub mod error;
@@ -14,6 +14,7 @@ pub mod fields;
 pub mod input;
 mod json;
 pub mod layers;
+pub mod schema;
 pub mod server;
 mod values;
 
