@@ -295,6 +295,28 @@ async fn routes_and_methods_that_are_not_there() {
 }
 
 #[tokio::test]
+async fn targets_that_are_no_paths() {
+    let server = start(Limits::default()).await;
+    for (method, target) in [
+        ("OPTIONS", "*"),
+        ("CONNECT", "example.com:443"),
+        ("POST", "http://example.com"),
+        ("POST", "/v1//test/echo"),
+        ("POST", "/v1/../v1/test/echo"),
+        ("POST", "//"),
+        ("POST", "/?x=%zz"),
+        ("GET", "/.git/config"),
+    ] {
+        let answer = server.send(&request(method, target, "", b"")).await;
+        answer.assert_error(404, "NOT_FOUND");
+    }
+    let absolute = server
+        .post("http://example.com/v1/test/echo?a=b", br#"{"json":{"name":"x"}}"#)
+        .await;
+    assert_eq!(absolute.status, 200);
+}
+
+#[tokio::test]
 async fn bodies_that_are_refused() {
     let server = start(Limits::default()).await;
     for kind in [
@@ -401,6 +423,29 @@ async fn a_slow_header_is_cut_and_a_slow_body_is_told() {
     body.write_all(head).await.unwrap();
     read_answer(&mut body).await.assert_error(408, "TIMEOUT");
     assert_closed(&mut body).await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_no_answer_loses_its_slot() {
+    let limits = Limits {
+        connections: 1,
+        write_stall: Duration::from_millis(300),
+        ..Limits::default()
+    };
+    let server = start(limits).await;
+    let mut greedy = server.connect().await;
+    let body = json!({"json": {"name": "x", "deep": {"a": "a".repeat(2 << 20)}}}).to_string();
+    let ask = request(
+        "POST",
+        "/v1/test/large",
+        "content-type: application/json\r\n",
+        body.as_bytes(),
+    );
+    // It asks for megabytes until the server no longer takes its requests either, and reads nothing.
+    let asking = async { while greedy.write_all(&ask).await.is_ok() {} };
+    let _ = tokio::time::timeout(Duration::from_secs(2), asking).await;
+    server.post("/v1/none", b"").await.assert_error(404, "NOT_FOUND");
+    drop(greedy);
 }
 
 #[tokio::test]

@@ -332,7 +332,11 @@ impl Fields {
         for flaw in flaws {
             let mut path = self.path.clone();
             path.push(PathSegment::Key(field.to_owned()));
-            path.extend(flaw.path);
+            // Keys of a client's own may be a megabyte long, and stand in fifty issues.
+            path.extend(flaw.path.into_iter().map(|segment| match segment {
+                PathSegment::Key(key) => PathSegment::Key(values::shortened(&key)),
+                index @ PathSegment::Index(_) => index,
+            }));
             let message = format!("{}: {}", values::dotted(&path), flaw.message);
             self.issues.push(Issue {
                 code: flaw.code.to_owned(),

@@ -170,4 +170,16 @@ mod tests {
                 .contains("100 levels")
         );
     }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_give_what_the_lax_reader_gives_or_a_refusal(
+            text in r#"[\[\]{}:,"a\\u0-9eE+. \-]{0,40}"#, bytes: Vec<u8>
+        ) {
+            let _ = parse(&bytes);
+            if let Ok(value) = parse(text.as_bytes()) {
+                assert_eq!(value, serde_json::from_str::<Value>(&text).unwrap());
+            }
+        }
+    }
 }

@@ -154,6 +154,11 @@ fn long_values_are_cut_and_many_keys_are_counted() {
         "id: ".len() + 83 + " is not a UUID".len()
     );
 
+    let mut input = fields(json!({"params": {"k".repeat(5_000): "x\0"}}));
+    input.optional_object("params");
+    let error = input.finish().unwrap_err();
+    assert!(serde_json::to_string(error.issues()).unwrap().len() < 500);
+
     let many: Map<String, Value> = (0..1_000).map(|n| (format!("key{n}"), json!(1))).collect();
     let found = issues(Fields::new(many));
     assert_eq!(found.len(), 1);
