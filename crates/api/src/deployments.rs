@@ -80,7 +80,7 @@ pub struct WorkflowList {
     /// By name.
     pub deployed_workflows: Vec<DeployedWorkflow>,
     /// Deployments that are still building.
-    pub in_progress_builds: Vec<Value>,
+    pub in_progress_builds: Vec<Deployment>,
 }
 
 /// The answer of `workflows/get`.

@@ -65,13 +65,14 @@ impl Pulse {
 
 /// Runs `tick` over and over until `shutdown`. An error or a panic of one tick is logged and the next one comes after
 /// a pause: no bad row and no passing fault ends a loop.
-pub async fn run<T, E>(
+pub async fn run<T, F, E>(
     name: &'static str,
     (clock, signal, pulse): (&SharedClock, &Notify, &Pulse),
     shutdown: &CancellationToken,
     mut tick: T,
 ) where
-    T: AsyncFnMut() -> Result<Next, E>,
+    T: FnMut() -> F,
+    F: Future<Output = Result<Next, E>>,
     E: std::fmt::Display + std::fmt::Debug,
 {
     while !shutdown.is_cancelled() {
@@ -79,7 +80,7 @@ pub async fn run<T, E>(
         let next = match AssertUnwindSafe(tick()).catch_unwind().await {
             Ok(Ok(next)) => next,
             Ok(Err(error)) => {
-                tracing::error!(task = name, %error, ?error, "a pass failed and is tried again");
+                tracing::error!(task = name, %error, cause = ?error, "a pass failed and is tried again");
                 pause(shutdown).await;
                 continue;
             }
@@ -115,7 +116,10 @@ async fn pause(shutdown: &CancellationToken) {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use std::sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    };
 
     use super::*;
     use crate::clock::SystemClock;
@@ -124,12 +128,11 @@ mod tests {
     async fn neither_an_error_nor_a_panic_ends_a_loop() {
         let clock: SharedClock = Arc::new(SystemClock);
         let (signal, pulse, shutdown) = (Notify::new(), Pulse::default(), CancellationToken::new());
-        let mut passes = 0;
-        let tick = async || {
-            passes += 1;
-            match passes {
-                1 => Err("a fault"),
-                2 => panic!("a bug"),
+        let passes = AtomicU32::new(0);
+        let tick = || async {
+            match passes.fetch_add(1, Ordering::Relaxed) {
+                0 => Err("a fault"),
+                1 => panic!("a bug"),
                 _ => {
                     shutdown.cancel();
                     Ok(Next::Idle)
@@ -137,7 +140,7 @@ mod tests {
             }
         };
         run("test", (&clock, &signal, &pulse), &shutdown, tick).await;
-        assert_eq!(passes, 3);
+        assert_eq!(passes.into_inner(), 3);
         assert_eq!(pulse.ages().len(), 1);
     }
 }

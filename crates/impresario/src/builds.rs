@@ -5,6 +5,7 @@ use std::{
     collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
+    time::Duration,
 };
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -20,6 +21,9 @@ use crate::{
 /// Builds that run at once: one that installs packages for minutes holds up no other.
 const MOST_AT_ONCE: usize = 4;
 
+/// How long a build whose end could not be stored waits before it is built again.
+const AFTER_FAULT: Duration = Duration::from_secs(5);
+
 /// The deployments that are being built here.
 #[derive(Debug, Default)]
 pub struct ActiveBuilds {
@@ -29,7 +33,7 @@ pub struct ActiveBuilds {
 /// Builds until `shutdown`; what is being built then is built again by the next server.
 pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let around = (&app.clock, &app.signals.builds, &*app.pulse);
-    background::run("builds", around, shutdown, async || tick(app, tasks, shutdown).await).await;
+    background::run("builds", around, shutdown, || tick(app, tasks, shutdown)).await;
 }
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) -> store::Result<Next> {
@@ -71,8 +75,9 @@ async fn build(app: &App, deployment: &Deployment) {
         }
     };
     if let Err(error) = outcome {
-        // It is still `building` in the store, so the next pass builds it again.
-        tracing::error!(deployment = %id, %error, ?error, "the end of a build could not be stored");
+        // It is still `building` in the store, so a later pass builds it again.
+        tracing::error!(deployment = %id, %error, cause = ?error, "the end of a build could not be stored");
+        tokio::time::sleep(AFTER_FAULT).await;
     }
 }
 

@@ -155,7 +155,8 @@ impl Settings {
                 return Err(format!("settings file {}: no such file", path.display()));
             }
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None => figment = figment.merge(Toml::file_exact(Path::new(DEFAULT_FILE))),
+            None if Path::new(DEFAULT_FILE).is_file() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None => {}
         }
         figment = figment.merge(Env::prefixed("IMPRESARIO_").only(&VARIABLES)).merge(Serialized::defaults(flags));
         if let Some(serve) = serve {

@@ -20,7 +20,7 @@ const BATCH: usize = 500;
 /// Fires until `shutdown`.
 pub async fn run(app: &App, shutdown: &CancellationToken) {
     let around = (&app.clock, &app.signals.scheduler, &*app.pulse);
-    background::run("scheduler", around, shutdown, async || tick(app).await).await;
+    background::run("scheduler", around, shutdown, || tick(app)).await;
 }
 
 /// One pass: fires what is due now and says when the next fire is.

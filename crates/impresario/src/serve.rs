@@ -38,10 +38,15 @@ impl Server {
         let (soft, tasks) = (CancellationToken::new(), TaskTracker::new());
         let router = api::router(Arc::clone(&app), tasks.clone());
         tasks.spawn(api::server::serve(listener, router, soft.clone(), tasks.clone()));
-        spawn(&app, &tasks, &soft, async |app, _, soft| scheduler::run(app, soft).await);
-        spawn(&app, &tasks, &soft, async |app, tasks, soft| worker::run(app, tasks, soft).await);
-        spawn(&app, &tasks, &soft, async |app, tasks, soft| builds::run(app, tasks, soft).await);
-        spawn(&app, &tasks, &soft, async |app, tasks, soft| outbox::run(app, tasks, soft).await);
+        let parts = || (Arc::clone(&app), tasks.clone(), soft.clone());
+        let (for_loop, _, stop) = parts();
+        tasks.spawn(async move { scheduler::run(&for_loop, &stop).await });
+        let (for_loop, tracker, stop) = parts();
+        tasks.spawn(async move { worker::run(&for_loop, &tracker, &stop).await });
+        let (for_loop, tracker, stop) = parts();
+        tasks.spawn(async move { builds::run(&for_loop, &tracker, &stop).await });
+        let (for_loop, tracker, stop) = parts();
+        tasks.spawn(async move { outbox::run(&for_loop, &tracker, &stop).await });
         Ok(Self { app, address, soft, tasks })
     }
 
@@ -67,16 +72,6 @@ impl Server {
             tracing::error!("some tasks did not end in time; what they held is settled at the next start");
         }
     }
-}
-
-/// Starts a loop as a tracked task.
-fn spawn<F>(app: &Arc<App>, tasks: &TaskTracker, soft: &CancellationToken, run: F)
-where
-    F: AsyncFnOnce(&Arc<App>, &TaskTracker, &CancellationToken) + Send + 'static,
-    for<'a> F::CallOnceFuture: Send,
-{
-    let (app, tracker, soft) = (Arc::clone(app), tasks.clone(), soft.clone());
-    tasks.spawn(async move { run(&app, &tracker, &soft).await });
 }
 
 /// Serves until SIGTERM or SIGINT; a second one ends the runs at once.

@@ -11,6 +11,8 @@ use axum::{
 };
 use impresario_api::{Envelope, ErrorBody, ErrorCode, ErrorData, Issue};
 
+use crate::store::StoreError;
+
 use super::{envelope::json_response, layers::current_request_id};
 
 /// An error answer.
@@ -170,6 +172,19 @@ impl From<anyhow::Error> for ApiError {
     }
 }
 
+impl From<StoreError> for ApiError {
+    /// A commit that failed (a full disk, say) may go through later; everything else is a fault.
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Commit { .. } => {
+                tracing::error!(%error, "a request could not be stored");
+                Self::service_unavailable("the server cannot store anything right now; nothing was changed", None)
+            }
+            other => Self::internal(other),
+        }
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let message = if self.code == ErrorCode::InternalServerError {
@@ -209,7 +224,8 @@ mod tests {
     use super::*;
     use http_body_util::BodyExt as _;
     use impresario_api::PathSegment;
-    use serde_json::{Value, json};
+    use crate::store::StoreError;
+use serde_json::{Value, json};
 
     async fn sent(error: ApiError) -> (StatusCode, Value, Option<HeaderValue>) {
         let response = error.into_response();

@@ -62,7 +62,7 @@ fn name_of(what: &str, text: &str) -> anyhow::Result<String> {
 ///
 /// # Errors
 /// Where the name is taken, or the store refuses.
-pub async fn create_tenant(store: &Store, ids: &Ids, name: &str) -> anyhow::Result<Tenant> {
+pub(crate) async fn create_tenant(store: &Store, ids: &Ids, name: &str) -> anyhow::Result<Tenant> {
     let now = SystemClock.now();
     let tenant = Tenant { id: TenantId(ids.uuid(now)), name: name_of("tenant", name)?, created_at: now };
     let created = tenant.clone();
@@ -76,7 +76,7 @@ pub async fn create_tenant(store: &Store, ids: &Ids, name: &str) -> anyhow::Resu
 ///
 /// # Errors
 /// Where the store refuses.
-pub async fn create_key(store: &Store, ids: &Ids, tenant: TenantId, label: &str) -> anyhow::Result<String> {
+pub(crate) async fn create_key(store: &Store, ids: &Ids, tenant: TenantId, label: &str) -> anyhow::Result<String> {
     let (label, now) = (name_of("label", label)?, SystemClock.now());
     let key = keys::generate(ids);
     let row = NewApiKey {

@@ -45,7 +45,7 @@ pub async fn recover(app: &App) -> store::Result<()> {
 /// Delivers until `shutdown`; attempts that are under way then go on as tasks of `tasks`.
 pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let around = (&app.clock, &app.signals.outbox, &*app.pulse);
-    background::run("outbox", around, shutdown, async || tick(app, tasks).await).await;
+    background::run("outbox", around, shutdown, || tick(app, tasks)).await;
 }
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
@@ -86,7 +86,7 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
         Ok(attempt) => app.sender.post(&attempt).await,
         Err(error) => {
             // The lease stays until the next start: without the store nothing can be recorded, so nothing is sent.
-            tracing::error!(delivery = %delivery.id, %error, ?error, "a delivery could not be prepared");
+            tracing::error!(delivery = %delivery.id, %error, cause = ?error, "a delivery could not be prepared");
             return;
         }
     };
@@ -99,7 +99,7 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
     match recorded {
         Ok(true) => {}
         Ok(false) => tracing::warn!(delivery = %id, "the delivery was not held any more; its attempt is not on record"),
-        Err(error) => tracing::error!(delivery = %id, %error, ?error, "an attempt could not be recorded"),
+        Err(error) => tracing::error!(delivery = %id, %error, cause = ?error, "an attempt could not be recorded"),
     }
     match (after, failed) {
         (AfterAttempt::GiveUp, Some((class, error))) => {

@@ -23,13 +23,13 @@ pub struct Missed {
     pub from: Timestamp,
     /// The newest.
     pub until: Timestamp,
-    /// How many, at least 1; counted up to [`MOST_COUNTED`].
+    /// How many, at least 1; counted up to 100,000.
     pub count: u64,
 }
 
 /// Missed fires are counted one by one up to here (two months of a schedule that fires every minute), so that years
 /// of downtime cost bounded work.
-pub const MOST_COUNTED: u64 = 100_000;
+pub(super) const MOST_COUNTED: u64 = 100_000;
 
 /// Plans the fires of a schedule whose oldest unaccounted instant is `cursor`, at the time `now`.
 ///

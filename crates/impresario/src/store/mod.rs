@@ -3,27 +3,11 @@
 //! An operation is a plain function over a [`Tx`], in a file per family of tables; [`Store::write`] and
 //! [`Store::read`] run one. The engine decides nothing: policy comes in as values and pure functions.
 
-mod credentials;
-mod deliveries;
-mod deployments;
 mod engine;
 mod error;
-mod fires;
-mod jobs;
-mod logs;
-mod schedules;
-mod secrets;
-mod tenants;
+pub mod ops;
 mod tx;
 mod value;
-mod webhooks;
-
-pub mod ops {
-    //! The operations, by family.
-    pub use super::{
-        credentials, deliveries, deployments, fires, jobs, logs, schedules, secrets, tenants, webhooks,
-    };
-}
 
 pub use engine::Access;
 pub(crate) use engine::hex;

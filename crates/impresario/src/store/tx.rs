@@ -40,7 +40,10 @@ impl<'c> Tx<'c> {
         let touched = self
             .connection
             .prepare_cached(sql)
-            .and_then(|mut statement| statement.execute(rusqlite::params_from_iter(params)))
+            .and_then(|mut statement| {
+                bind(&mut statement, params)?;
+                statement.raw_execute()
+            })
             .map_err(|source| self.refused(source))?;
         Ok(touched as u64)
     }
@@ -68,8 +71,8 @@ impl<'c> Tx<'c> {
     ) -> Result<Vec<T>> {
         let operation = self.operation;
         let mut statement = self.connection.prepare_cached(sql).map_err(|source| self.refused(source))?;
-        let mut rows =
-            statement.query(rusqlite::params_from_iter(params)).map_err(|source| self.refused(source))?;
+        bind(&mut statement, params).map_err(|source| self.refused(source))?;
+        let mut rows = statement.raw_query();
         let mut all = Vec::new();
         while let Some(row) = rows.next().map_err(|source| self.refused(source))? {
             all.push(read(&Row { row, operation })?);
@@ -93,6 +96,21 @@ impl<'c> Tx<'c> {
     fn refused(&self, source: rusqlite::Error) -> StoreError {
         StoreError::Engine { operation: self.operation, source }
     }
+}
+
+/// Binds `$1`, `$2` … by their names. To SQLite they are names, not numbers: it counts parameters in the order in which
+/// a statement first mentions them.
+fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Value]) -> rusqlite::Result<()> {
+    if statement.parameter_count() != params.len() {
+        return Err(rusqlite::Error::InvalidParameterCount(params.len(), statement.parameter_count()));
+    }
+    for (number, value) in (1_u32..).zip(params) {
+        let name = format!("${number}");
+        let index = statement.parameter_index(&name)?;
+        let index = index.ok_or(rusqlite::Error::InvalidParameterName(name))?;
+        statement.raw_bind_parameter(index, value)?;
+    }
+    Ok(())
 }
 
 impl Row<'_> {

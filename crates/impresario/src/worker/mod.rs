@@ -114,7 +114,7 @@ pub async fn recover(app: &App) -> store::Result<()> {
 /// Claims and runs jobs until `shutdown`; what runs then goes on as a task of `tasks`.
 pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let around = (&app.clock, &app.signals.worker, &*app.pulse);
-    background::run("worker", around, shutdown, async || tick(app, tasks).await).await;
+    background::run("worker", around, shutdown, || tick(app, tasks)).await;
 }
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {

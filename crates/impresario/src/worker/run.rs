@@ -73,7 +73,7 @@ async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
             }
             Err(store::StoreError::Closed { .. }) => return,
             Err(error) => {
-                tracing::error!(job = %id, %error, ?error, "the end of a job could not be stored; trying again");
+                tracing::error!(job = %id, %error, cause = ?error, "the end of a job could not be stored; trying again");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
@@ -86,7 +86,7 @@ async fn hand_back(app: &App, job: &Job, token: &str) {
         Ok(true) => tracing::info!(job = %id, "handed back to the queue: its code had not started"),
         Ok(false) => finish(app, job, token, Ending::Cancelled).await,
         // It is settled when the next server starts.
-        Err(error) => tracing::error!(job = %id, %error, ?error, "a job could not be handed back"),
+        Err(error) => tracing::error!(job = %id, %error, cause = ?error, "a job could not be handed back"),
     }
 }
 
@@ -131,7 +131,7 @@ async fn let_go(app: &App, job: &Job, token: &str, go: oneshot::Sender<()>) -> b
             false
         }
         Err(error) => {
-            tracing::error!(job = %id, %error, ?error, "the start of a job could not be stored; it does not start");
+            tracing::error!(job = %id, %error, cause = ?error, "the start of a job could not be stored; it does not start");
             false
         }
     }
@@ -143,18 +143,18 @@ fn failure(class: crate::runner::FailureClass, message: String) -> RunFailure {
 
 /// Everything the runner needs: the bundle on this machine's disk, the declared credentials, the launch options.
 async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
-    use crate::runner::FailureClass::{Configuration, Internal};
+    use crate::runner::FailureClass::{Configuration, Runner};
     let (tenant, deployment) = (job.tenant, job.deployment);
     let deployment = app
         .store
         .read("job_deployment", move |tx| deployments::get(tx, tenant, deployment))
         .await
-        .map_err(|error| failure(Internal, error.to_string()))?
-        .ok_or_else(|| failure(Internal, "the job's deployment is gone".to_owned()))?;
+        .map_err(|error| failure(Runner, error.to_string()))?
+        .ok_or_else(|| failure(Runner, "the job's deployment is gone".to_owned()))?;
     let launch = deployment.launch_of(&job.workflow).cloned().unwrap_or_default();
     let bundle_dir = crate::builds::ensure_bundle(app, &deployment)
         .await
-        .map_err(|reason| failure(Internal, format!("the bundle could not be unpacked: {reason}")))?;
+        .map_err(|reason| failure(Runner, format!("the bundle could not be unpacked: {reason}")))?;
     let credentials =
         credentials(app, job, &launch).await.map_err(|reason| failure(Configuration, reason))?;
     Ok(RunRequest {

@@ -2,11 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{
-    error::Result,
-    secrets::{self, SealedSecret},
-    tx::{Row, Tx, params},
-};
+use super::{secrets::{self, SealedSecret}};
+use crate::store::{error::Result, tx::{Row, Tx, params}};
 use crate::domain::{EndpointId, TenantId};
 
 /// A stored webhook.

@@ -3,12 +3,7 @@
 use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
-use super::{
-    PageCursor,
-    error::Result,
-    tx::{Row, Tx, params},
-    value::Json,
-};
+use crate::store::{PageCursor, error::Result, tx::{Row, Tx, params}, value::Json};
 use crate::domain::{DeliveryId, EndpointId, Job, JobId, Receiver, SecretId, TenantId};
 
 /// A delivery that is due.

@@ -3,13 +3,8 @@
 use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
-use super::{
-    PageCursor, deliveries,
-    error::{Result, StoreError},
-    secrets::{self, SealedSecret},
-    tx::{Row, Tx, params},
-    value::Json,
-};
+use super::{deliveries, secrets::{self, SealedSecret}};
+use crate::store::{PageCursor, error::{Result, StoreError}, tx::{Row, Tx, params}, value::Json};
 use crate::domain::{
     DeliveryId, Ending, Job, JobId, JobStatus, NewJob, Receiver, ScheduleId, SecretId, TenantId, callback_body, event_of,
 };

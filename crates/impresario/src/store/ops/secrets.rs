@@ -2,10 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{
-    error::Result,
-    tx::{Tx, params},
-};
+use crate::store::{error::Result, tx::{Tx, params}};
 use crate::domain::{SecretId, TenantId};
 
 /// A secret that was sealed for its row.

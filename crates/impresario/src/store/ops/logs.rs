@@ -2,10 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{
-    error::Result,
-    tx::{Tx, params},
-};
+use crate::store::{error::Result, tx::{Tx, params}};
 use crate::domain::{JobId, TenantId};
 
 /// A line, as it comes from a run.

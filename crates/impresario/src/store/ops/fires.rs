@@ -2,11 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{
-    error::{Result, StoreError},
-    schedules,
-    tx::{Row, Tx, params},
-};
+use super::{schedules};
+use crate::store::{error::{Result, StoreError}, tx::{Row, Tx, params}};
 use crate::domain::{FirePlan, JobId, Missed, Schedule, ScheduleId, TenantId};
 
 /// What one pass did.

@@ -2,10 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{
-    error::Result,
-    tx::{Row, Tx, params},
-};
+use crate::store::{error::Result, tx::{Row, Tx, params}};
 use crate::domain::{KeyId, TenantId};
 
 /// A tenant.

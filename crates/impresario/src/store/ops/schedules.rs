@@ -2,13 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{
-    PageCursor,
-    error::Result,
-    secrets::{self, SealedSecret},
-    tx::{Row, Tx, params},
-    value::Json,
-};
+use super::{secrets::{self, SealedSecret}};
+use crate::store::{PageCursor, error::Result, tx::{Row, Tx, params}, value::Json};
 use crate::domain::{Pattern, Schedule, ScheduleDraft, ScheduleId, TenantId};
 
 const COLUMNS: &str = "id, tenant_id, workflow, params, cron_expr, timezone, launch, callback_url, \

@@ -2,12 +2,8 @@
 
 use jiff::Timestamp;
 
-use super::{
-    error::Result,
-    secrets::{self, SealedSecret},
-    tx::{Row, Tx, params},
-    value::Json,
-};
+use super::{secrets::{self, SealedSecret}};
+use crate::store::{error::Result, tx::{Row, Tx, params}, value::Json};
 use crate::domain::{CredentialId, ExportedWorkflow, JobId, Launch, SecretId, TenantId};
 
 /// A credential, without its value.

@@ -2,11 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{
-    error::Result,
-    tx::{Row, Tx, params},
-    value::Json,
-};
+use crate::store::{error::Result, tx::{Row, Tx, params}, value::Json};
 use crate::domain::{
     Deployment, DeploymentId, DeploymentStatus, ExportedWorkflow, TenantId, Workflow, WorkflowId,
 };

@@ -1,0 +1,13 @@
+//! The operations, in a file per family of tables. Each runs inside one transaction and says what became of it;
+//! "not found" and "name taken" are answers, not errors.
+
+pub mod credentials;
+pub mod deliveries;
+pub mod deployments;
+pub mod fires;
+pub mod jobs;
+pub mod logs;
+pub mod schedules;
+pub mod secrets;
+pub mod tenants;
+pub mod webhooks;
