@@ -2,8 +2,8 @@
 //!
 //! What comes in: the schema that the deployment carries, and an input. What goes out: one [`Flaw`] a violation, with
 //! its path below `params`. A run judges its input itself, with the workflow's own code; this check is a courtesy that
-//! comes earlier. So wherever it cannot be sure it stays silent: the schema is [relaxed](relax::relaxed) first, and one
-//! that cannot be compiled, or that would take too much [work](work::Budget), is passed over with a warning.
+//! comes earlier. So wherever it cannot be sure it stays silent: the schema is relaxed first, and one
+//! that cannot be compiled, or that would take too much work, is passed over with a warning.
 //!
 //! Schemas are written by tenants. Nothing is fetched, and work, memory and regular expressions are bounded.
 
