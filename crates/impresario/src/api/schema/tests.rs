@@ -316,6 +316,19 @@ fn patterns_as_zod_writes_them_are_understood() {
 }
 
 #[test]
+fn a_pattern_that_is_not_understood_costs_only_the_patterns() {
+    let schema = json!({
+        "properties": {"a": {"type": "string", "pattern": "^[^]$"}, "pattern": {"type": "string", "pattern": "^x$"}},
+        "patternProperties": {"^b": {"type": "string"}}, "additionalProperties": {"type": "number"}
+    });
+    assert_eq!(
+        of(&schema, &json!({"a": "whatever", "b": "x", "pattern": "y"})),
+        [""; 0]
+    );
+    assert_eq!(of(&schema, &json!({"a": 1, "pattern": 2})).len(), 2);
+}
+
+#[test]
 fn an_honest_large_input_is_still_checked() {
     let list = |last: Value| {
         let mut rows: Vec<Value> = (0..2_000)
