@@ -582,7 +582,14 @@ async fn a_client_that_hangs_up_cancels_nothing() {
 
 #[tokio::test]
 async fn a_shutdown_answers_what_has_begun_and_takes_nothing_new() {
-    let server = start(Limits::default()).await;
+    // No other limit may do what the shutdown must.
+    let hour = Duration::from_secs(3600);
+    let server = start(Limits {
+        header_time: hour,
+        drain_time: hour,
+        ..Limits::default()
+    })
+    .await;
     let mut idle = server.connect().await;
     let mut busy = server.connect().await;
     busy.write_all(&request("POST", "/v1/test/gate", "", b""))

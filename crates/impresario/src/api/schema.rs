@@ -2,8 +2,8 @@
 //!
 //! What comes in: the schema that the deployment carries, and an input. What goes out: one [`Flaw`] a violation, with
 //! its path below `params`. A run judges its input itself, with the workflow's own code; this check is a courtesy that
-//! comes earlier. So wherever it cannot be sure it stays silent: the schema is [relaxed](relax::relaxed) first, and one
-//! that cannot be compiled, or that would take too much [work](work::Budget), is passed over with a warning.
+//! comes earlier. So wherever it cannot be sure it stays silent: the schema is relaxed first, and one
+//! that cannot be compiled, or that would take too much work, is passed over with a warning.
 //!
 //! Schemas are written by tenants. Nothing is fetched, and work, memory and regular expressions are bounded.
 
@@ -50,17 +50,7 @@ pub fn violations(schema: &Value, params: &Map<String, Value>) -> Vec<Flaw> {
     let relaxed = relax::relaxed(schema);
     let usable = work::Budget::of(&relaxed)
         .and_then(|budget| budget.allows(&params))
-        .and_then(|()| {
-            let patterns = PatternOptions::fancy_regex()
-                .backtrack_limit(BACKTRACKS)
-                .size_limit(PATTERN_BYTES);
-            let options = jsonschema::options().offline().with_pattern_options(patterns);
-            // Formats are hints to zod's own, laxer checks: a URL that zod takes need not be a URI of RFC 3986.
-            options
-                .should_validate_formats(false)
-                .build(&relaxed)
-                .map_err(|e| shortened(&e.to_string()))
-        });
+        .and_then(|()| compile(&relaxed).or_else(|_| compile(&relax::without_patterns(&relaxed))));
     match usable {
         Ok(validator) => found(&validator, &params),
         Err(reason) => {
@@ -68,6 +58,19 @@ pub fn violations(schema: &Value, params: &Map<String, Value>) -> Vec<Flaw> {
             Vec::new()
         }
     }
+}
+
+fn compile(schema: &Value) -> Result<Validator, String> {
+    let patterns = PatternOptions::fancy_regex()
+        .backtrack_limit(BACKTRACKS)
+        .size_limit(PATTERN_BYTES);
+    jsonschema::options()
+        .offline()
+        .with_pattern_options(patterns)
+        // Formats are hints to zod's own, laxer checks: a URL that zod takes need not be a URI of RFC 3986.
+        .should_validate_formats(false)
+        .build(schema)
+        .map_err(|e| shortened(&e.to_string()))
 }
 
 fn found(validator: &Validator, params: &Value) -> Vec<Flaw> {

@@ -34,46 +34,63 @@ const LISTS: [&str; 5] = ["allOf", "anyOf", "oneOf", "prefixItems", "items"];
 /// The schema without what would refuse an input that runs, at every depth.
 pub(super) fn relaxed(schema: &Value) -> Value {
     let mut lax = schema.clone();
-    relax(&mut lax, schema, DEPTH);
+    walk(&mut lax, DEPTH, &mut |object| {
+        if object.get("additionalProperties") == Some(&Value::Bool(false)) {
+            object.shift_remove("additionalProperties");
+        }
+        // What counts as unevaluated depends on all the rest, which is laxer now.
+        object.shift_remove("unevaluatedProperties");
+        object.shift_remove("unevaluatedItems");
+        free_defaulted(object, schema);
+        one_of_to_any_of(object);
+    });
     lax
 }
 
-fn relax(schema: &mut Value, root: &Value, depth: usize) {
+/// The schema without its regular expressions: JavaScript has a few that this side does not understand, and the rest of
+/// the schema is still worth checking.
+pub(super) fn without_patterns(schema: &Value) -> Value {
+    let mut lax = schema.clone();
+    walk(&mut lax, DEPTH, &mut |object| {
+        object.shift_remove("pattern");
+        if object.shift_remove("patternProperties").is_some() {
+            // It is for the keys that no pattern takes, and nobody knows which those are.
+            object.shift_remove("additionalProperties");
+        }
+    });
+    lax
+}
+
+/// Applies `change` to every schema, the outer ones first.
+fn walk(schema: &mut Value, depth: usize, change: &mut impl FnMut(&mut Map<String, Value>)) {
     let (Value::Object(object), Some(deeper)) = (schema, depth.checked_sub(1)) else {
         return;
     };
-    if object.get("additionalProperties") == Some(&Value::Bool(false)) {
-        object.shift_remove("additionalProperties");
-    }
-    // What counts as unevaluated depends on all the rest, which is laxer now.
-    object.shift_remove("unevaluatedProperties");
-    object.shift_remove("unevaluatedItems");
-    free_defaulted(object, root, deeper);
-    one_of_to_any_of(object);
+    change(object);
     for (keyword, inner) in object.iter_mut() {
         let keyword = keyword.as_str();
         match inner {
             Value::Object(map) if MAPS.contains(&keyword) => {
-                map.values_mut().for_each(|inner| relax(inner, root, deeper));
+                map.values_mut().for_each(|inner| walk(inner, deeper, change));
             }
             Value::Array(list) if LISTS.contains(&keyword) => {
-                list.iter_mut().for_each(|inner| relax(inner, root, deeper));
+                list.iter_mut().for_each(|inner| walk(inner, deeper, change));
             }
-            Value::Object(_) if SCHEMAS.contains(&keyword) => relax(inner, root, deeper),
+            Value::Object(_) if SCHEMAS.contains(&keyword) => walk(inner, deeper, change),
             _ => {}
         }
     }
 }
 
 /// Takes the properties that have a default out of `required`.
-fn free_defaulted(object: &mut Map<String, Value>, root: &Value, depth: usize) {
+fn free_defaulted(object: &mut Map<String, Value>, root: &Value) {
     let Some(Value::Array(mut required)) = object.shift_remove("required") else {
         return;
     };
     let properties = object.get("properties");
     required.retain(|name| {
         let property = name.as_str().and_then(|name| properties?.get(name));
-        !property.is_some_and(|property| has_default(property, root, depth))
+        !property.is_some_and(|property| has_default(property, root, DEPTH))
     });
     object.insert("required".to_owned(), Value::Array(required));
 }

@@ -284,6 +284,51 @@ fn hostile_schemas_cost_bounded_work() {
 }
 
 #[test]
+fn patterns_as_zod_writes_them_are_understood() {
+    for (pattern, good, bad) in [
+        (
+            r"^(?!\.)(?!.*\.\.)([A-Za-z0-9_'+\-\.]*)[A-Za-z0-9_+-]@([A-Za-z0-9][A-Za-z0-9\-]*\.)+[A-Za-z]{2,}$",
+            "a.b@example.com",
+            "a..b@example.com",
+        ),
+        (
+            r"^https?:\/\/[^\s/$.?#].[^\s]*$",
+            "https://example.com/x",
+            "ftp://example.com",
+        ),
+        (
+            r"^\d{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12]\d|3[01])$",
+            "2026-05-17",
+            "٢٠٢٦-05-17",
+        ),
+        (
+            r"^$|^(?:[0-9a-zA-Z+/]{4})*(?:(?:[0-9a-zA-Z+/]{2}==)|(?:[0-9a-zA-Z+/]{3}=))?$",
+            "aGk=",
+            "aGk",
+        ),
+        (r"^(\p{Extended_Pictographic}|\p{Emoji_Component})+$", "🙂", "x"),
+        (r"^([a-z]+) \1$", "so so", "so no"),
+    ] {
+        let schema = json!({"properties": {"a": {"type": "string", "pattern": pattern}}});
+        assert_eq!(of(&schema, &json!({"a": good})), [""; 0], "{pattern}");
+        assert_eq!(of(&schema, &json!({"a": bad})).len(), 1, "{pattern}");
+    }
+}
+
+#[test]
+fn a_pattern_that_is_not_understood_costs_only_the_patterns() {
+    let schema = json!({
+        "properties": {"a": {"type": "string", "pattern": "^[^]$"}, "pattern": {"type": "string", "pattern": "^x$"}},
+        "patternProperties": {"^b": {"type": "string"}}, "additionalProperties": {"type": "number"}
+    });
+    assert_eq!(
+        of(&schema, &json!({"a": "whatever", "b": "x", "pattern": "y"})),
+        [""; 0]
+    );
+    assert_eq!(of(&schema, &json!({"a": 1, "pattern": 2})).len(), 2);
+}
+
+#[test]
 fn an_honest_large_input_is_still_checked() {
     let list = |last: Value| {
         let mut rows: Vec<Value> = (0..2_000)

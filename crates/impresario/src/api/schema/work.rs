@@ -261,6 +261,7 @@ impl<'a> Count<'a> {
     }
 }
 
+/// What one match costs. Only look-around, back-references and atomic groups need the engine that backtracks.
 fn cost(pattern: &str) -> u64 {
     let mut after_backslash = pattern.split('\\').skip(1);
     let back_reference = after_backslash.any(|rest| rest.starts_with(|c: char| matches!(c, '1'..='9' | 'k')));
