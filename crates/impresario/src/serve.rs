@@ -56,6 +56,18 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// Ends when the server begins to end: for what is served beside it.
+    #[must_use]
+    pub fn stopping(&self) -> CancellationToken {
+        self.soft.clone()
+    }
+
+    /// The tasks it waits for when it ends.
+    #[must_use]
+    pub fn tasks(&self) -> TaskTracker {
+        self.tasks.clone()
+    }
+
     /// Ends it: nothing new is begun; runs may finish within the grace period, or until `hurry` ends; what has not
     /// started by then goes back to the queue, what has is ended as lost.
     pub async fn stop(self, hurry: impl Future<Output = ()>) {

@@ -66,7 +66,7 @@ pub(super) async fn create(
         None => None,
     };
     if let Some(Ok(found)) = &found {
-        input.report("params", run_input::check_params(found, &params));
+        input.report("params", run_input::check_params(found, &params).await);
     }
     let (workflow, launch, callback) = input.finish_with(|| Some((workflow?, launch?, callback?)))?;
     found.transpose()?;

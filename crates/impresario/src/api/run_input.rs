@@ -133,7 +133,9 @@ pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Re
 }
 
 /// What is wrong with `params` for the workflow, as far as it says what it takes.
-pub(super) fn check_params(workflow: &Workflow, params: &Map<String, Value>) -> Vec<Flaw> {
-    let launch = workflow.launch();
-    launch.input_schema.as_ref().map(|schema| schema::violations(schema, params)).unwrap_or_default()
+pub(super) async fn check_params(workflow: &Workflow, params: &Map<String, Value>) -> Vec<Flaw> {
+    match workflow.launch().input_schema {
+        Some(schema) => schema::check(schema, params.clone()).await,
+        None => Vec::new(),
+    }
 }

@@ -119,7 +119,7 @@ pub(super) async fn create(
         None => None,
     };
     if let (Some(Ok(found)), Some(params)) = (&found, patch.params.as_ref().or(Some(&Map::new()))) {
-        input.report("params", run_input::check_params(found, params));
+        input.report("params", run_input::check_params(found, params).await);
     }
     let draft = match first_draft(workflow, &patch).map(|first| patch.apply(&first)) {
         Some(Ok(draft)) => Some(draft),
@@ -207,7 +207,7 @@ pub(super) async fn update(
     if let Some(params) = &patch.params
         && let Ok(workflow) = run_input::find_workflow(&app, tenant.0, &before.draft.workflow).await
     {
-        input.report("params", run_input::check_params(&workflow, params));
+        input.report("params", run_input::check_params(&workflow, params).await);
     }
     if let Err(flaws) = patch.clone().apply(&before.draft) {
         for (field, flaw) in flaws {
@@ -277,7 +277,7 @@ pub(super) async fn trigger(
     let params = params.unwrap_or(draft.params);
     let workflow = run_input::find_workflow(&app, tenant.0, &draft.workflow).await;
     if let Ok(workflow) = &workflow {
-        input.report("params", run_input::check_params(workflow, &params));
+        input.report("params", run_input::check_params(workflow, &params).await);
     }
     input.finish()?;
     workflow?;

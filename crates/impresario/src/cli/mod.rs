@@ -1,6 +1,6 @@
 //! The command line: what was typed, and which part of the program does it.
 
-mod admin;
+pub(crate) mod admin;
 mod telemetry;
 
 use std::{
