@@ -1,0 +1,1 @@
+//! Ending all the processes of a run.
