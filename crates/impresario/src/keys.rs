@@ -42,7 +42,7 @@ pub struct NewKey {
 pub struct ParsedKey {
     /// The digits that find the key's row.
     pub public_id: String,
-    /// The SHA-256 of the whole token, to compare with [`matches`].
+    /// The SHA-256 of the whole token, to compare with [`matches()`].
     pub hash: [u8; 32],
 }
 

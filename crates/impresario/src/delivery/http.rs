@@ -147,6 +147,11 @@ impl Sender {
             .no_proxy()
             .retry(retry::never())
             .referer(false)
+            // Features that some other crate may turn on.
+            .no_gzip()
+            .no_brotli()
+            .no_zstd()
+            .no_deflate()
             .http1_only()
             .pool_max_idle_per_host(0)
             .connect_timeout(limits.connect)
@@ -309,10 +314,52 @@ fn printable(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
+mod tls_tests;
+
+#[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    struct ThisMachine;
+
+    impl Lookup for ThisMachine {
+        fn lookup(&self, _: String) -> crate::delivery::resolver::Addresses {
+            Box::pin(async { Ok(vec!["127.0.0.1".parse().unwrap()]) })
+        }
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_slipped_past_the_resolver_is_refused_and_not_shown() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            // An answer before there is a question would be a protocol error. This one fits into one segment.
+            assert!(std::io::Read::read(&mut stream, &mut [0; 4096]).unwrap() > 0);
+            std::io::Write::write_all(&mut stream, b"HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nsecret")
+                .unwrap();
+        });
+        let open = Gate::new(vec!["127.0.0.1/32".parse().unwrap()]);
+        let mut sender = Sender::with(open, Limits::default(), ThisMachine).unwrap();
+        sender.gate = Arc::default();
+        let result = sender
+            .post(&Attempt {
+                url: format!("http://hooks.test:{port}/"),
+                webhook_id: "msg_1".to_owned(),
+                event: "job.completed".to_owned(),
+                body: Vec::new(),
+                secret: String::new(),
+                timestamp_secs: 1,
+            })
+            .await;
+        assert_eq!(
+            result.error.map(|error| error.class),
+            Some(ErrorClass::RefusedAddress)
+        );
+        assert_eq!((result.status, result.response_excerpt), (None, None));
+    }
 
     fn asked(value: &str) -> Option<u64> {
         let headers = HeaderMap::from_iter([(RETRY_AFTER, HeaderValue::from_str(value).unwrap())]);
