@@ -52,7 +52,10 @@ pub struct Pulse {
 
 impl Pulse {
     fn beat(&self, name: &'static str) {
-        self.beats.lock().unwrap_or_else(PoisonError::into_inner).insert(name, Instant::now());
+        self.beats
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, Instant::now());
     }
 
     /// Each loop and how long ago it last came round.

@@ -38,9 +38,18 @@ pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationTok
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) -> store::Result<Next> {
     let limit = u32::try_from(MOST_AT_ONCE).unwrap_or(u32::MAX);
-    let waiting = app.store.read("building_deployments", move |tx| deployments::building(tx, limit)).await?;
+    let waiting = app
+        .store
+        .read("building_deployments", move |tx| deployments::building(tx, limit))
+        .await?;
     for deployment in waiting {
-        if !app.active_builds.ids.lock().unwrap_or_else(PoisonError::into_inner).insert(deployment.id) {
+        if !app
+            .active_builds
+            .ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(deployment.id)
+        {
             continue;
         }
         let (app, shutdown) = (Arc::clone(app), shutdown.clone());
@@ -49,7 +58,11 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken)
                 () = build(&app, &deployment) => {}
                 () = shutdown.cancelled() => {}
             }
-            app.active_builds.ids.lock().unwrap_or_else(PoisonError::into_inner).remove(&deployment.id);
+            app.active_builds
+                .ids
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&deployment.id);
             app.signals.builds.notify_one();
         });
     }
@@ -71,7 +84,11 @@ async fn build(app: &App, deployment: &Deployment) {
         }
         Err(reason) => {
             tracing::info!(deployment = %id, %reason, "deployment failed");
-            app.store.write("deployment_failed", move |tx| deployments::build_failed(tx, id, &reason)).await
+            app.store
+                .write("deployment_failed", move |tx| {
+                    deployments::build_failed(tx, id, &reason)
+                })
+                .await
         }
     };
     if let Err(error) = outcome {
@@ -90,9 +107,15 @@ async fn unpack_and_discover(app: &App, deployment: &Deployment) -> Result<Vec<E
     {
         return Err(format!("cannot clear {}: {error}", dir.display()));
     }
-    let built = builder::build(archive, &deployment.entry_point, &dir, &app.runner, &BuildLimits::default())
-        .await
-        .map_err(|error| error.to_string())?;
+    let built = builder::build(
+        archive,
+        &deployment.entry_point,
+        &dir,
+        &app.runner,
+        &BuildLimits::default(),
+    )
+    .await
+    .map_err(|error| error.to_string())?;
     Ok(built.workflows.into_iter().map(exported).collect())
 }
 
@@ -111,8 +134,13 @@ fn exported(found: builder::DiscoveredWorkflow) -> ExportedWorkflow {
 }
 
 async fn archive(app: &App, id: DeploymentId) -> Result<Vec<u8>, String> {
-    let archive = app.store.read("bundle_archive", move |tx| deployments::archive(tx, id)).await;
-    archive.map_err(|error| error.to_string())?.ok_or_else(|| "its archive is gone".to_owned())
+    let archive = app
+        .store
+        .read("bundle_archive", move |tx| deployments::archive(tx, id))
+        .await;
+    archive
+        .map_err(|error| error.to_string())?
+        .ok_or_else(|| "its archive is gone".to_owned())
 }
 
 /// One directory a deployment, never shared: what one tenant's run writes there, another's never sees.
@@ -126,7 +154,10 @@ fn bundle_dir(app: &App, id: DeploymentId) -> PathBuf {
 /// Why it cannot be.
 pub async fn ensure_bundle(app: &App, deployment: &Deployment) -> Result<PathBuf, String> {
     let dir = bundle_dir(app, deployment.id);
-    if tokio::fs::try_exists(&dir).await.map_err(|error| error.to_string())? {
+    if tokio::fs::try_exists(&dir)
+        .await
+        .map_err(|error| error.to_string())?
+    {
         return Ok(dir);
     }
     let archive = archive(app, deployment.id).await?;

@@ -129,16 +129,18 @@ pub fn follow_file(path: PathBuf) -> std::io::Result<ManualClock> {
     };
     let clock = ManualClock::new(read()?);
     let hand = clock.clone();
-    std::thread::Builder::new().name("clock-file".to_owned()).spawn(move || {
-        loop {
-            std::thread::sleep(FILE_POLL);
-            if let Ok(at) = read()
-                && at != hand.now()
-            {
-                hand.set(at);
+    std::thread::Builder::new()
+        .name("clock-file".to_owned())
+        .spawn(move || {
+            loop {
+                std::thread::sleep(FILE_POLL);
+                if let Ok(at) = read()
+                    && at != hand.now()
+                {
+                    hand.set(at);
+                }
             }
-        }
-    })?;
+        })?;
     Ok(clock)
 }
 

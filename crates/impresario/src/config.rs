@@ -149,22 +149,32 @@ impl Settings {
     /// A sentence that names the setting, its source and what is wrong with it.
     pub fn load(flags: &Flags, serve: Option<&ServeFlags>) -> Result<Self, String> {
         let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        let named = flags.config.clone().or_else(|| variable("IMPRESARIO_CONFIG").map(PathBuf::from));
+        let named = flags
+            .config
+            .clone()
+            .or_else(|| variable("IMPRESARIO_CONFIG").map(PathBuf::from));
         match named {
             Some(path) if !path.is_file() => {
                 return Err(format!("settings file {}: no such file", path.display()));
             }
             Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None if Path::new(DEFAULT_FILE).is_file() => figment = figment.merge(Toml::file_exact(DEFAULT_FILE)),
+            None if Path::new(DEFAULT_FILE).is_file() => {
+                figment = figment.merge(Toml::file_exact(DEFAULT_FILE));
+            }
             None => {}
         }
-        figment = figment.merge(Env::prefixed("IMPRESARIO_").only(&VARIABLES)).merge(Serialized::defaults(flags));
+        figment = figment
+            .merge(Env::prefixed("IMPRESARIO_").only(&VARIABLES))
+            .merge(Serialized::defaults(flags));
         if let Some(serve) = serve {
             figment = figment.merge(Serialized::defaults(serve));
         }
         let settings: Self = figment.extract().map_err(|e| format!("settings: {e}"))?;
         if settings.job_slots == 0 || settings.job_slots > 1000 {
-            return Err(format!("settings: job_slots: {} is out of range (1-1000)", settings.job_slots));
+            return Err(format!(
+                "settings: job_slots: {} is out of range (1-1000)",
+                settings.job_slots
+            ));
         }
         Ok(settings)
     }
@@ -197,7 +207,10 @@ pub fn install_environment() -> Vec<(String, String)> {
         .filter(|(name, _)| {
             let lower = name.to_ascii_lowercase();
             lower.starts_with("npm_config_")
-                || matches!(lower.as_str(), "https_proxy" | "http_proxy" | "no_proxy" | "node_extra_ca_certs")
+                || matches!(
+                    lower.as_str(),
+                    "https_proxy" | "http_proxy" | "no_proxy" | "node_extra_ca_certs"
+                )
         })
         .collect()
 }
@@ -218,9 +231,13 @@ fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D:
         .iter()
         .filter(|part| !part.is_empty())
         .map(|part| {
-            part.parse::<IpNet>().or_else(|_| part.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
-                serde::de::Error::custom(format!("\"{part}\" is not a network such as 10.1.0.0/16 or an address"))
-            })
+            part.parse::<IpNet>()
+                .or_else(|_| part.parse::<std::net::IpAddr>().map(IpNet::from))
+                .map_err(|_| {
+                    serde::de::Error::custom(format!(
+                        "\"{part}\" is not a network such as 10.1.0.0/16 or an address"
+                    ))
+                })
         })
         .collect()
 }

@@ -38,7 +38,9 @@ pub async fn tick(app: &App) -> store::Result<Next> {
     let new_job = move || JobId(ids.uuid(now));
     let fired = app
         .store
-        .write("fire_due", move |tx| fires::fire_due(tx, (now, BATCH), |schedule| plan(schedule, now), new_job))
+        .write("fire_due", move |tx| {
+            fires::fire_due(tx, (now, BATCH), |schedule| plan(schedule, now), new_job)
+        })
         .await?;
     for (schedule, reason) in &fired.quarantined {
         tracing::error!(%schedule, %reason, "a schedule was taken out of the way");
@@ -46,7 +48,12 @@ pub async fn tick(app: &App) -> store::Result<Next> {
     if fired.jobs > 0 {
         app.signals.worker.notify_one();
     }
-    tracing::debug!(jobs = fired.jobs, rejected = fired.rejected, late_ms = late_ms(next, now), "fired");
+    tracing::debug!(
+        jobs = fired.jobs,
+        rejected = fired.rejected,
+        late_ms = late_ms(next, now),
+        "fired"
+    );
     Ok(Next::Now)
 }
 

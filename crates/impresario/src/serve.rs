@@ -29,7 +29,9 @@ impl Server {
     /// Sentences that say what is in the way.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let listen = settings.listen;
-        let listener = TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+        let listener = TcpListener::bind(listen)
+            .await
+            .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context("the address that was taken")?;
         let app = Arc::new(App::open(settings).await?);
         worker::recover(&app).await?;
@@ -47,7 +49,12 @@ impl Server {
         tasks.spawn(async move { builds::run(&for_loop, &tracker, &stop).await });
         let (for_loop, tracker, stop) = parts();
         tasks.spawn(async move { outbox::run(&for_loop, &tracker, &stop).await });
-        Ok(Self { app, address, soft, tasks })
+        Ok(Self {
+            app,
+            address,
+            soft,
+            tasks,
+        })
     }
 
     /// Where it is reached.
@@ -80,7 +87,10 @@ impl Server {
             () = hurry => tracing::warn!("told to hurry"),
         }
         self.app.running.stop_all();
-        if tokio::time::timeout(LAST_WRITES, self.tasks.wait()).await.is_err() {
+        if tokio::time::timeout(LAST_WRITES, self.tasks.wait())
+            .await
+            .is_err()
+        {
             tracing::error!("some tasks did not end in time; what they held is settled at the next start");
         }
     }
@@ -115,7 +125,10 @@ impl Signals {
     /// Where the operating system refuses.
     pub fn new() -> std::io::Result<Self> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
     }
 
     /// Ends at the next one.

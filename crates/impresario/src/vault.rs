@@ -15,7 +15,10 @@ use crate::{
 #[must_use]
 pub fn seal(keyring: &Keyring, ids: &Ids, tenant: TenantId, id: Uuid, plain: &str) -> SealedSecret {
     let (tenant, row) = (tenant.to_string(), id.to_string());
-    SealedSecret { id: SecretId(id), sealed: keyring.seal(ids, &cell(&tenant, &row), plain) }
+    SealedSecret {
+        id: SecretId(id),
+        sealed: keyring.seal(ids, &cell(&tenant, &row), plain),
+    }
 }
 
 /// Opens the tenant's secret of this row.
@@ -33,5 +36,10 @@ pub fn open(
 }
 
 fn cell<'a>(tenant: &'a str, row: &'a str) -> Cell<'a> {
-    Cell { tenant, table: "secrets", row, column: "sealed" }
+    Cell {
+        tenant,
+        table: "secrets",
+        row,
+        column: "sealed",
+    }
 }

@@ -22,7 +22,10 @@ impl FromRequestParts<Arc<App>> for Tenant {
         let refused = || ApiError::unauthorized("the API key in x-api-key is malformed, unknown or revoked");
         let key = given.to_str().ok().and_then(keys::parse).ok_or_else(refused)?;
         let public_id = key.public_id;
-        let stored = app.store.read("live_key", move |tx| tenants::live_key(tx, &public_id)).await?;
+        let stored = app
+            .store
+            .read("live_key", move |tx| tenants::live_key(tx, &public_id))
+            .await?;
         match stored.map(|stored| (stored.tenant, <[u8; 32]>::try_from(stored.hash))) {
             Some((tenant, Ok(hash))) if keys::matches(&hash, &key.hash) => Ok(Self(tenant)),
             _ => Err(refused()),

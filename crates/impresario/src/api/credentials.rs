@@ -30,7 +30,10 @@ fn name(text: &str) -> Result<String, Flaw> {
     if text.chars().all(plain) {
         return Ok(text.to_ascii_lowercase());
     }
-    Err(Flaw::new("invalid_format", "may hold only letters, digits, underscores, hyphens and dots"))
+    Err(Flaw::new(
+        "invalid_format",
+        "may hold only letters, digits, underscores, hyphens and dots",
+    ))
 }
 
 pub(super) async fn create(
@@ -42,15 +45,25 @@ pub(super) async fn create(
     let value = input.required_secret("value", VALUE);
     let (name, value) = input.finish_with(|| Some((name?, value?)))?;
     let now = app.clock.now();
-    let (id, secret) = (CredentialId(app.ids.uuid(now)), run_input::seal(&app, tenant.0, &value));
+    let (id, secret) = (
+        CredentialId(app.ids.uuid(now)),
+        run_input::seal(&app, tenant.0, &value),
+    );
     let wanted = name.clone();
-    let created =
-        app.store.write("create_credential", move |tx| credentials::create(tx, tenant.0, (id, &wanted), secret, now));
+    let created = app.store.write("create_credential", move |tx| {
+        credentials::create(tx, tenant.0, (id, &wanted), secret, now)
+    });
     if !created.await? {
-        return Err(ApiError::conflict(format!("name: there is a credential \"{name}\" already")));
+        return Err(ApiError::conflict(format!(
+            "name: there is a credential \"{name}\" already"
+        )));
     }
     let message = format!("credential {name} stored");
-    Ok(ok(wire::CreatedCredential { success: true, credential_id: id.to_string(), message }))
+    Ok(ok(wire::CreatedCredential {
+        success: true,
+        credential_id: id.to_string(),
+        message,
+    }))
 }
 
 pub(super) async fn upsert(
@@ -62,14 +75,27 @@ pub(super) async fn upsert(
     let value = input.required_secret("value", VALUE);
     let (name, value) = input.finish_with(|| Some((name?, value?)))?;
     let now = app.clock.now();
-    let (id, secret) = (CredentialId(app.ids.uuid(now)), run_input::seal(&app, tenant.0, &value));
+    let (id, secret) = (
+        CredentialId(app.ids.uuid(now)),
+        run_input::seal(&app, tenant.0, &value),
+    );
     let wanted = name.clone();
     let (id, overwritten) = app
         .store
-        .write("upsert_credential", move |tx| credentials::upsert(tx, tenant.0, (id, &wanted), secret, now))
+        .write("upsert_credential", move |tx| {
+            credentials::upsert(tx, tenant.0, (id, &wanted), secret, now)
+        })
         .await?;
-    let message = format!("credential {name} {}", if overwritten { "overwritten" } else { "stored" });
-    Ok(ok(wire::UpsertedCredential { success: true, credential_id: id.to_string(), message, overwritten }))
+    let message = format!(
+        "credential {name} {}",
+        if overwritten { "overwritten" } else { "stored" }
+    );
+    Ok(ok(wire::UpsertedCredential {
+        success: true,
+        credential_id: id.to_string(),
+        message,
+        overwritten,
+    }))
 }
 
 pub(super) async fn list(
@@ -78,7 +104,10 @@ pub(super) async fn list(
     input: Fields,
 ) -> Result<Response, ApiError> {
     input.finish()?;
-    let found = app.store.read("list_credentials", move |tx| credentials::list(tx, tenant.0)).await?;
+    let found = app
+        .store
+        .read("list_credentials", move |tx| credentials::list(tx, tenant.0))
+        .await?;
     let credentials = found
         .into_iter()
         .map(|credential| wire::Credential {
@@ -102,13 +131,19 @@ pub(super) async fn get(
     let found = app
         .store
         .read("get_credential", move |tx| {
-            let Some(credential) = credentials::by_name(tx, tenant.0, &wanted)? else { return Ok(None) };
+            let Some(credential) = credentials::by_name(tx, tenant.0, &wanted)? else {
+                return Ok(None);
+            };
             Ok(secrets::get(tx, tenant.0, credential.secret)?.map(|sealed| (credential, sealed)))
         })
         .await?;
     let (credential, sealed) = found.ok_or_else(|| not_found(format!("\"{name}\"")))?;
-    let value = vault::open(&app.keyring, tenant.0, credential.secret, &sealed).map_err(ApiError::internal)?;
-    Ok(ok(wire::CredentialValue { id: credential.id.to_string(), value: value.expose_secret().to_owned() }))
+    let value =
+        vault::open(&app.keyring, tenant.0, credential.secret, &sealed).map_err(ApiError::internal)?;
+    Ok(ok(wire::CredentialValue {
+        id: credential.id.to_string(),
+        value: value.expose_secret().to_owned(),
+    }))
 }
 
 pub(super) async fn update(
@@ -122,8 +157,17 @@ pub(super) async fn update(
     let id = input.finish_with(|| id)?;
     let secret = value.map(|plain| run_input::seal(&app, tenant.0, &plain));
     let now = app.clock.now();
-    match app.store.write("update_credential", move |tx| credentials::update(tx, tenant.0, id, (name, secret), now)).await? {
-        Change::Done => Ok(ok(wire::Done { success: true, message: "credential updated".to_owned() })),
+    match app
+        .store
+        .write("update_credential", move |tx| {
+            credentials::update(tx, tenant.0, id, (name, secret), now)
+        })
+        .await?
+    {
+        Change::Done => Ok(ok(wire::Done {
+            success: true,
+            message: "credential updated".to_owned(),
+        })),
         Change::Unknown => Err(not_found(id)),
         Change::Refused(why) => Err(ApiError::conflict(why)),
     }
@@ -136,8 +180,17 @@ pub(super) async fn delete(
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id").map(CredentialId);
     let id = input.finish_with(|| id)?;
-    match app.store.write("delete_credential", move |tx| credentials::delete(tx, tenant.0, id)).await? {
-        Change::Done => Ok(ok(wire::Done { success: true, message: "credential deleted".to_owned() })),
+    match app
+        .store
+        .write("delete_credential", move |tx| {
+            credentials::delete(tx, tenant.0, id)
+        })
+        .await?
+    {
+        Change::Done => Ok(ok(wire::Done {
+            success: true,
+            message: "credential deleted".to_owned(),
+        })),
         Change::Unknown => Err(not_found(id)),
         Change::Refused(why) => Err(ApiError::conflict(why)),
     }

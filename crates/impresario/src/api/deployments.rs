@@ -57,7 +57,11 @@ pub(super) async fn create(
         status: deployment.status.as_str().to_owned(),
         created_at: rfc3339(now),
     };
-    app.store.write("accept_deployment", move |tx| deployments::accept(tx, &deployment, archive)).await?;
+    app.store
+        .write("accept_deployment", move |tx| {
+            deployments::accept(tx, &deployment, archive)
+        })
+        .await?;
     app.signals.builds.notify_one();
     Ok(ok(answer))
 }
@@ -78,7 +82,10 @@ fn entry_point(text: &str) -> Result<String, Flaw> {
     let relative = text.strip_prefix("./").unwrap_or(text);
     let plain = |part: &str| !part.is_empty() && part != "." && part != "..";
     if relative.contains('\\') || !relative.split('/').all(plain) {
-        return Err(Flaw::new("invalid_format", format!("{text:?} is not a file inside the bundle such as index.js")));
+        return Err(Flaw::new(
+            "invalid_format",
+            format!("{text:?} is not a file inside the bundle such as index.js"),
+        ));
     }
     Ok(relative.to_owned())
 }
@@ -90,8 +97,12 @@ pub(super) async fn sync(
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id");
     let id = DeploymentId(input.finish_with(|| id)?);
-    let found = app.store.read("get_deployment", move |tx| deployments::get(tx, tenant.0, id)).await?;
-    let found = found.ok_or_else(|| ApiError::not_found(format!("deployment: there is no deployment {id}")))?;
+    let found = app
+        .store
+        .read("get_deployment", move |tx| deployments::get(tx, tenant.0, id))
+        .await?;
+    let found =
+        found.ok_or_else(|| ApiError::not_found(format!("deployment: there is no deployment {id}")))?;
     Ok(ok(view(&found)))
 }
 
@@ -103,7 +114,9 @@ pub(super) async fn list(
     let limit = page::limit(&mut input, "limit", 50, 200);
     input.finish()?;
     let found = newest(&app, tenant.0, None, limit).await?;
-    Ok(ok(wire::DeploymentList { deployments: found.iter().map(view).collect() }))
+    Ok(ok(wire::DeploymentList {
+        deployments: found.iter().map(view).collect(),
+    }))
 }
 
 /// The newest deployments, perhaps only those that stand somewhere.
@@ -113,7 +126,12 @@ pub(super) async fn newest(
     status: Option<DeploymentStatus>,
     limit: u32,
 ) -> Result<Vec<Deployment>, ApiError> {
-    Ok(app.store.read("list_deployments", move |tx| deployments::list(tx, tenant, status, limit)).await?)
+    Ok(app
+        .store
+        .read("list_deployments", move |tx| {
+            deployments::list(tx, tenant, status, limit)
+        })
+        .await?)
 }
 
 /// A deployment as every answer shows it.

@@ -178,7 +178,10 @@ impl From<StoreError> for ApiError {
         match error {
             StoreError::Commit { .. } => {
                 tracing::error!(%error, "a request could not be stored");
-                Self::service_unavailable("the server cannot store anything right now; nothing was changed", None)
+                Self::service_unavailable(
+                    "the server cannot store anything right now; nothing was changed",
+                    None,
+                )
             }
             other => Self::internal(other),
         }
@@ -224,8 +227,7 @@ mod tests {
     use super::*;
     use http_body_util::BodyExt as _;
     use impresario_api::PathSegment;
-    use crate::store::StoreError;
-use serde_json::{Value, json};
+    use serde_json::{Value, json};
 
     async fn sent(error: ApiError) -> (StatusCode, Value, Option<HeaderValue>) {
         let response = error.into_response();

@@ -39,7 +39,9 @@ pub(super) async fn create(
     tenant: Tenant,
     Input(object): Input,
 ) -> Result<Response, ApiError> {
-    let request = hex(&Sha256::digest(canonical(&Value::Object(object.clone())).as_bytes()));
+    let request = hex(&Sha256::digest(
+        canonical(&Value::Object(object.clone())).as_bytes(),
+    ));
     let mut input = Fields::new(object);
     let workflow = input.required_string("workflow", run_input::WORKFLOW_NAME);
     let params = input.optional_object("params").unwrap_or_default();
@@ -49,13 +51,24 @@ pub(super) async fn create(
     let launch = LaunchPatch::read(&mut input);
     let callback = CallbackPatch::read(&app, tenant.0, &mut input);
     let skip_callbacks = input.optional_bool("skip_callbacks").unwrap_or(false);
-    let launch = launch.apply(&defaults(headless, credential)).map_err(|(f, flaw)| input.report(f, vec![flaw])).ok();
-    let callback = callback.apply((None, None)).map_err(|(f, flaw)| input.report(f, vec![flaw])).ok();
+    let launch = launch
+        .apply(&defaults(headless, credential))
+        .map_err(|(f, flaw)| input.report(f, vec![flaw]))
+        .ok();
+    let callback = callback
+        .apply((None, None))
+        .map_err(|(f, flaw)| input.report(f, vec![flaw]))
+        .ok();
     let nonce = nonce.map(|nonce| (nonce, request));
 
     // A request that is repeated gets the first one's answer, whatever has been redeployed since.
     if let (true, Some((nonce, request))) = (input.is_fine(), nonce.clone()) {
-        let known = app.store.read("job_by_nonce", move |tx| jobs::by_nonce(tx, tenant.0, &nonce, &request)).await?;
+        let known = app
+            .store
+            .read("job_by_nonce", move |tx| {
+                jobs::by_nonce(tx, tenant.0, &nonce, &request)
+            })
+            .await?;
         if let Some(known) = known {
             input.finish()?;
             return answer(known);
@@ -71,7 +84,10 @@ pub(super) async fn create(
     let (workflow, launch, callback) = input.finish_with(|| Some((workflow?, launch?, callback?)))?;
     found.transpose()?;
     if let Some(id) = credential {
-        let known = app.store.read("get_credential", move |tx| credentials::by_id(tx, tenant.0, id)).await?;
+        let known = app
+            .store
+            .read("get_credential", move |tx| credentials::by_id(tx, tenant.0, id))
+            .await?;
         known.ok_or_else(|| ApiError::not_found(format!("credential_id: there is no credential {id}")))?;
     }
     let now = app.clock.now();
@@ -85,8 +101,12 @@ pub(super) async fn create(
         callback_secret: callback.secret,
         skip_callbacks,
     };
-    let outcome =
-        app.store.write("create_job", move |tx| jobs::create(tx, tenant.0, new, callback.new_secret, now)).await?;
+    let outcome = app
+        .store
+        .write("create_job", move |tx| {
+            jobs::create(tx, tenant.0, new, callback.new_secret, now)
+        })
+        .await?;
     app.signals.worker.notify_one();
     answer(outcome)
 }
@@ -107,7 +127,10 @@ fn defaults(headless: Option<bool>, credential: Option<CredentialId>) -> Launch 
 fn answer(outcome: CreateOutcome) -> Result<Response, ApiError> {
     let (job, message) = match outcome {
         CreateOutcome::Created(job) => (job, "job queued"),
-        CreateOutcome::Known(job) => (job, "this nonce was used by the same request before; this is its job"),
+        CreateOutcome::Known(job) => (
+            job,
+            "this nonce was used by the same request before; this is its job",
+        ),
         CreateOutcome::NonceTaken(job) => {
             let message = format!("nonce: it was used by another request before, for job {}", job.id);
             return Err(ApiError::conflict(message));
@@ -153,7 +176,10 @@ pub(super) async fn list(
     };
     let limit = page::limit(&mut input, "limit", 20, 100);
     input.finish()?;
-    let found = app.store.read("list_jobs", move |tx| jobs::list(tx, tenant.0, filter, limit + 1)).await?;
+    let found = app
+        .store
+        .read("list_jobs", move |tx| jobs::list(tx, tenant.0, filter, limit + 1))
+        .await?;
     let (found, next_cursor) = page::cut(found, limit, |job| (job.created_at, job.id.0));
     let jobs = found
         .into_iter()
@@ -172,7 +198,10 @@ pub(super) async fn list(
 }
 
 async fn find(app: &App, tenant: Tenant, id: JobId) -> Result<Job, ApiError> {
-    let found = app.store.read("get_job", move |tx| jobs::get(tx, tenant.0, id)).await?;
+    let found = app
+        .store
+        .read("get_job", move |tx| jobs::get(tx, tenant.0, id))
+        .await?;
     found.ok_or_else(|| not_found(id))
 }
 
@@ -217,8 +246,17 @@ pub(super) async fn cancel(
     let id = JobId(input.finish_with(|| id)?);
     let now = app.clock.now();
     let conflict = |job: &Job| ApiError::conflict(format!("job: it is {} already", job.status.as_str()));
-    let done = |message: &str| Ok(ok(wire::Done { success: true, message: message.to_owned() }));
-    match app.store.write("cancel_job", move |tx| jobs::cancel(tx, tenant.0, id, now)).await? {
+    let done = |message: &str| {
+        Ok(ok(wire::Done {
+            success: true,
+            message: message.to_owned(),
+        }))
+    };
+    match app
+        .store
+        .write("cancel_job", move |tx| jobs::cancel(tx, tenant.0, id, now))
+        .await?
+    {
         CancelOutcome::Unknown => Err(not_found(id)),
         CancelOutcome::Finished(job) => Err(conflict(&job)),
         CancelOutcome::Cancelled(_) => done("the job was waiting and is cancelled"),

@@ -20,7 +20,8 @@ pub(super) async fn list(
     mut input: Fields,
 ) -> Result<Response, ApiError> {
     let token = input.patch_parsed("pageToken", 1..=40, |text| {
-        text.parse::<i64>().map_err(|_| Flaw::new("invalid_value", "is not a nextPageToken of this list"))
+        text.parse::<i64>()
+            .map_err(|_| Flaw::new("invalid_value", "is not a nextPageToken of this list"))
     });
     let filter = LogFilter {
         job: input.optional_uuid("jobId").map(JobId),
@@ -30,7 +31,10 @@ pub(super) async fn list(
     };
     let limit = page::limit(&mut input, "limit", 100, 1000);
     input.finish()?;
-    let mut found = app.store.read("list_logs", move |tx| logs::list(tx, tenant.0, filter, limit + 1)).await?;
+    let mut found = app
+        .store
+        .read("list_logs", move |tx| logs::list(tx, tenant.0, filter, limit + 1))
+        .await?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);
     let next_page_token = found.last().filter(|_| more).map(|line| line.number.to_string());
@@ -44,5 +48,8 @@ pub(super) async fn list(
             timestamp: rfc3339(line.at),
         })
         .collect();
-    Ok(ok(wire::LogList { logs, next_page_token }))
+    Ok(ok(wire::LogList {
+        logs,
+        next_page_token,
+    }))
 }

@@ -15,9 +15,12 @@ use super::{
 use crate::app::App;
 
 /// All routes, with the layers around them. Every request is a task of `tasks`.
-#[must_use]
 pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
-    let around = Front { clock: app.clock.clone(), ids: app.ids.clone(), tasks };
+    let around = Front {
+        clock: app.clock.clone(),
+        ids: app.ids.clone(),
+        tasks,
+    };
     let bundle = Extension(BodyLimit::of(app.settings.max_bundle_bytes));
     let router = Router::new()
         .route("/v1/schedules/create", post(schedules::create))
@@ -50,7 +53,10 @@ pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
         .route("/v1/credentials/update", post(credentials::update))
         .route("/v1/credentials/delete", post(credentials::delete))
         // What the official command line reports of itself: taken, and not kept.
-        .route("/v1/telemetry/recordCliEvent", post(async || ok(json!({"success": true}))))
+        .route(
+            "/v1/telemetry/recordCliEvent",
+            post(async || ok(json!({"success": true}))),
+        )
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
         .with_state(app);

@@ -81,9 +81,14 @@ pub(super) struct CallbackAfter {
 
 impl CallbackPatch {
     pub(super) fn read(app: &App, tenant: TenantId, input: &mut Fields) -> Self {
-        let url = input.patch_parsed("callback_url", 1..=fields::CALLBACK_URL_MAX, |text| receiver_url(app, text));
+        let url = input.patch_parsed("callback_url", 1..=fields::CALLBACK_URL_MAX, |text| {
+            receiver_url(app, text)
+        });
         let secret = input.patch_secret("callback_secret", SECRET);
-        Self { url, secret: secret.map(|plain| seal(app, tenant, &plain)) }
+        Self {
+            url,
+            secret: secret.map(|plain| seal(app, tenant, &plain)),
+        }
     }
 
     /// What becomes of the receiver that was there.
@@ -98,14 +103,20 @@ impl CallbackPatch {
         let url = self.url.apply(url);
         let secret = self.secret.map(|sealed| sealed.id).apply(secret);
         fields::callback_pair(url.is_some(), secret.is_some())?;
-        Ok(CallbackAfter { url, secret, new_secret })
+        Ok(CallbackAfter {
+            url,
+            secret,
+            new_secret,
+        })
     }
 }
 
 /// A URL that results are posted to, unless it can be seen at once that they may not go there.
 pub(super) fn receiver_url(app: &App, text: &str) -> Result<String, Flaw> {
     let url = fields::callback_url(text)?;
-    app.gate.check_url(&url).map_err(|refused| Flaw::new("invalid_value", refused.to_string()))?;
+    app.gate
+        .check_url(&url)
+        .map_err(|refused| Flaw::new("invalid_value", refused.to_string()))?;
     Ok(url)
 }
 
@@ -118,14 +129,26 @@ pub(super) fn seal(app: &App, tenant: TenantId, plain: &str) -> SealedSecret {
 /// The workflow of this name, or the 404 that names it and the nearest that is deployed.
 pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Result<Workflow, ApiError> {
     let wanted = name.to_owned();
-    let found = app.store.read("get_workflow", move |tx| deployments::get_workflow(tx, tenant, &wanted)).await?;
+    let found = app
+        .store
+        .read("get_workflow", move |tx| {
+            deployments::get_workflow(tx, tenant, &wanted)
+        })
+        .await?;
     if let Some(workflow) = found {
         return Ok(workflow);
     }
-    let names = app.store.read("list_workflows", move |tx| deployments::list_workflows(tx, tenant)).await?;
+    let names = app
+        .store
+        .read("list_workflows", move |tx| {
+            deployments::list_workflows(tx, tenant)
+        })
+        .await?;
     let known: Vec<&str> = names.iter().map(|workflow| workflow.name.as_str()).collect();
     let nearest = super::values::nearest(name, &known);
-    let hint = nearest.map(|nearest| format!("; did you mean \"{nearest}\"?")).unwrap_or_default();
+    let hint = nearest
+        .map(|nearest| format!("; did you mean \"{nearest}\"?"))
+        .unwrap_or_default();
     Err(ApiError::not_found(format!(
         "workflow: no deployed workflow {}{hint}",
         super::values::quoted(name)

@@ -8,7 +8,9 @@ use impresario_cron::{Cron, Zone};
 use serde_json::{Map, Value, json};
 
 use super::{
-    ApiError, Fields, Flaw, auth::Tenant, ok, page,
+    ApiError, Fields, Flaw,
+    auth::Tenant,
+    ok, page,
     run_input::{self, CallbackAfter, CallbackPatch, LaunchPatch},
 };
 use crate::{
@@ -60,7 +62,9 @@ impl Patch {
             params: input.optional_object("params"),
             // The length is the expression's own rule, with an error of its own.
             cron: input.optional_parsed("cron_expr", 0..=usize::MAX, |text| {
-                let cron = text.parse::<Cron>().map_err(|error| Flaw::new("invalid_format", error.to_string()))?;
+                let cron = text
+                    .parse::<Cron>()
+                    .map_err(|error| Flaw::new("invalid_format", error.to_string()))?;
                 Ok((text.to_owned(), cron))
             }),
             zone: input.optional_parsed("timezone", 0..=usize::MAX, |name| {
@@ -74,7 +78,10 @@ impl Patch {
     }
 
     /// What `before` becomes, and the receiver with it; or all that is wrong with the result.
-    fn apply(self, before: &ScheduleDraft) -> Result<(ScheduleDraft, CallbackAfter), Vec<(&'static str, Flaw)>> {
+    fn apply(
+        self,
+        before: &ScheduleDraft,
+    ) -> Result<(ScheduleDraft, CallbackAfter), Vec<(&'static str, Flaw)>> {
         let mut flaws = Vec::new();
         let pattern = if self.cron.is_none() && self.zone.is_none() {
             Ok(before.pattern.clone())
@@ -84,9 +91,17 @@ impl Patch {
         let pattern = pattern
             .map_err(|error| flaws.push(("cron_expr", Flaw::new("invalid_value", error.to_string()))))
             .ok();
-        let launch = self.launch.apply(&before.launch).map_err(|flaw| flaws.push(flaw)).ok();
+        let launch = self
+            .launch
+            .apply(&before.launch)
+            .map_err(|flaw| flaws.push(flaw))
+            .ok();
         let receiver = (before.callback_url.clone(), before.callback_secret);
-        let callback = self.callback.apply(receiver).map_err(|flaw| flaws.push(flaw)).ok();
+        let callback = self
+            .callback
+            .apply(receiver)
+            .map_err(|flaw| flaws.push(flaw))
+            .ok();
         let (Some(pattern), Some(launch), Some(callback)) = (pattern, launch, callback) else {
             return Err(flaws);
         };
@@ -137,10 +152,15 @@ pub(super) async fn create(
     let ids = (tenant.0, ScheduleId(app.ids.uuid(now)));
     let created = app
         .store
-        .write("create_schedule", move |tx| schedules::create(tx, ids, draft, callback.new_secret, now))
+        .write("create_schedule", move |tx| {
+            schedules::create(tx, ids, draft, callback.new_secret, now)
+        })
         .await?;
     app.signals.scheduler.notify_one();
-    Ok(ok(wire::ScheduleCreated { success: true, schedule: view(&app, &created) }))
+    Ok(ok(wire::ScheduleCreated {
+        success: true,
+        schedule: view(&app, &created),
+    }))
 }
 
 /// What a create starts from; nothing where the workflow or the expression is missing or wrong.
@@ -171,13 +191,24 @@ pub(super) async fn list(
     };
     let limit = page::limit(&mut input, "limit", 50, 200);
     input.finish()?;
-    let found = app.store.read("list_schedules", move |tx| schedules::list(tx, tenant.0, filter, limit + 1)).await?;
+    let found = app
+        .store
+        .read("list_schedules", move |tx| {
+            schedules::list(tx, tenant.0, filter, limit + 1)
+        })
+        .await?;
     let (found, next_cursor) = page::cut(found, limit, |schedule| (schedule.created_at, schedule.id.0));
-    Ok(ok(wire::ScheduleList { schedules: found.iter().map(|schedule| view(&app, schedule)).collect(), next_cursor }))
+    Ok(ok(wire::ScheduleList {
+        schedules: found.iter().map(|schedule| view(&app, schedule)).collect(),
+        next_cursor,
+    }))
 }
 
 async fn find(app: &App, tenant: Tenant, id: ScheduleId) -> Result<Schedule, ApiError> {
-    let found = app.store.read("get_schedule", move |tx| schedules::get(tx, tenant.0, id)).await?;
+    let found = app
+        .store
+        .read("get_schedule", move |tx| schedules::get(tx, tenant.0, id))
+        .await?;
     found.ok_or_else(|| not_found(id))
 }
 
@@ -189,7 +220,9 @@ pub(super) async fn get(
     let id = input.required_uuid("id");
     let id = ScheduleId(input.finish_with(|| id)?);
     let schedule = find(&app, tenant, id).await?;
-    Ok(ok(wire::OneSchedule { schedule: view(&app, &schedule) }))
+    Ok(ok(wire::OneSchedule {
+        schedule: view(&app, &schedule),
+    }))
 }
 
 pub(super) async fn update(
@@ -199,10 +232,17 @@ pub(super) async fn update(
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id").map(ScheduleId);
     if input.has("workflow") {
-        input.required_with("workflow", |_| Err::<(), _>(Flaw::new("custom", "cannot be changed; make a new schedule")));
+        input.required_with("workflow", |_| {
+            Err::<(), _>(Flaw::new("custom", "cannot be changed; make a new schedule"))
+        });
     }
     let patch = Patch::read(&app, tenant, &mut input);
-    let Some(id) = id else { return Err(input.finish().err().unwrap_or_else(|| ApiError::bad_request("id"))) };
+    let Some(id) = id else {
+        return Err(input
+            .finish()
+            .err()
+            .unwrap_or_else(|| ApiError::bad_request("id")));
+    };
     let before = find(&app, tenant, id).await?;
     if let Some(params) = &patch.params
         && let Ok(workflow) = run_input::find_workflow(&app, tenant.0, &before.draft.workflow).await
@@ -222,7 +262,9 @@ pub(super) async fn update(
     let outcome = app
         .store
         .write("update_schedule", move |tx| {
-            let Some(before) = schedules::get(tx, tenant.0, id)? else { return Ok(Err(not_found(id))) };
+            let Some(before) = schedules::get(tx, tenant.0, id)? else {
+                return Ok(Err(not_found(id)));
+            };
             let (draft, callback) = match patch.apply(&before.draft) {
                 Ok(after) => after,
                 Err(flaws) => return Ok(Err(refused(flaws))),
@@ -239,7 +281,9 @@ pub(super) async fn update(
     let after = outcome?;
     app.signals.scheduler.notify_one();
     app.signals.worker.notify_one();
-    Ok(ok(wire::OneSchedule { schedule: view(&app, &after) }))
+    Ok(ok(wire::OneSchedule {
+        schedule: view(&app, &after),
+    }))
 }
 
 fn refused(flaws: Vec<(&'static str, Flaw)>) -> ApiError {
@@ -247,7 +291,10 @@ fn refused(flaws: Vec<(&'static str, Flaw)>) -> ApiError {
     for (field, flaw) in flaws {
         input.report(field, vec![flaw]);
     }
-    input.finish().err().unwrap_or_else(|| ApiError::bad_request("the schedule cannot be changed like this"))
+    input
+        .finish()
+        .err()
+        .unwrap_or_else(|| ApiError::bad_request("the schedule cannot be changed like this"))
 }
 
 pub(super) async fn delete(
@@ -257,10 +304,17 @@ pub(super) async fn delete(
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id");
     let id = ScheduleId(input.finish_with(|| id)?);
-    if !app.store.write("delete_schedule", move |tx| schedules::delete(tx, tenant.0, id)).await? {
+    if !app
+        .store
+        .write("delete_schedule", move |tx| schedules::delete(tx, tenant.0, id))
+        .await?
+    {
         return Err(not_found(id));
     }
-    Ok(ok(wire::DeletedSchedule { success: true, id: id.to_string() }))
+    Ok(ok(wire::DeletedSchedule {
+        success: true,
+        id: id.to_string(),
+    }))
 }
 
 /// Runs it now, perhaps with other params. It counts as no fire.
@@ -271,7 +325,12 @@ pub(super) async fn trigger(
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id").map(ScheduleId);
     let params = input.optional_object("params");
-    let Some(id) = id else { return Err(input.finish().err().unwrap_or_else(|| ApiError::bad_request("id"))) };
+    let Some(id) = id else {
+        return Err(input
+            .finish()
+            .err()
+            .unwrap_or_else(|| ApiError::bad_request("id")));
+    };
     let schedule = find(&app, tenant, id).await?;
     let draft = schedule.draft;
     let params = params.unwrap_or(draft.params);
@@ -292,10 +351,18 @@ pub(super) async fn trigger(
         callback_secret: draft.callback_secret,
         skip_callbacks: draft.skip_callbacks,
     };
-    match app.store.write("trigger_schedule", move |tx| jobs::create(tx, tenant.0, new, None, now)).await? {
+    match app
+        .store
+        .write("trigger_schedule", move |tx| {
+            jobs::create(tx, tenant.0, new, None, now)
+        })
+        .await?
+    {
         CreateOutcome::Created(job) => {
             app.signals.worker.notify_one();
-            Ok(ok(json!({"success": true, "job_id": job.id, "status": job.status.as_str()})))
+            Ok(ok(
+                json!({"success": true, "job_id": job.id, "status": job.status.as_str()}),
+            ))
         }
         _ => Err(ApiError::not_found("workflow: it has just been deleted")),
     }
@@ -309,16 +376,24 @@ pub(super) async fn history(
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id").map(ScheduleId);
     let before = input.optional_parsed("cursor", 1..=40, |text| {
-        text.parse().map_err(|_| Flaw::new("invalid_value", "is not a cursor of this list"))
+        text.parse()
+            .map_err(|_| Flaw::new("invalid_value", "is not a cursor of this list"))
     });
     let limit = page::limit(&mut input, "limit", 50, 200);
     let id = input.finish_with(|| id)?;
     find(&app, tenant, id).await?;
-    let mut rows =
-        app.store.read("history", move |tx| fires::history(tx, tenant.0, id, before, limit + 1)).await?;
+    let mut rows = app
+        .store
+        .read("history", move |tx| {
+            fires::history(tx, tenant.0, id, before, limit + 1)
+        })
+        .await?;
     let more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
-    let next_cursor = rows.last().filter(|_| more).map(|row| row.fire_at.as_millisecond().to_string());
+    let next_cursor = rows
+        .last()
+        .filter(|_| more)
+        .map(|row| row.fire_at.as_millisecond().to_string());
     let fires: Vec<Value> = rows
         .into_iter()
         .map(|row| {

@@ -26,7 +26,10 @@ fn not_found(id: EndpointId) -> ApiError {
 }
 
 fn done(message: &str) -> Response {
-    ok(wire::Done { success: true, message: message.to_owned() })
+    ok(wire::Done {
+        success: true,
+        message: message.to_owned(),
+    })
 }
 
 pub(super) async fn create(
@@ -34,12 +37,16 @@ pub(super) async fn create(
     tenant: Tenant,
     mut input: Fields,
 ) -> Result<Response, ApiError> {
-    let url = input.required_parsed("url", 1..=fields::CALLBACK_URL_MAX, |text| run_input::receiver_url(&app, text));
+    let url = input.required_parsed("url", 1..=fields::CALLBACK_URL_MAX, |text| {
+        run_input::receiver_url(&app, text)
+    });
     let given = input.patch_secret("signing_secret", SECRET).into_option();
     let description = input.patch_string("description", DESCRIPTION).into_option();
     let active = input.optional_bool("active").unwrap_or(true);
     let url = input.finish_with(|| url)?;
-    let made = given.is_none().then(|| sign::new_secret(&app.ids).expose_secret().to_owned());
+    let made = given
+        .is_none()
+        .then(|| sign::new_secret(&app.ids).expose_secret().to_owned());
     let plain = given.or_else(|| made.clone()).unwrap_or_default();
     let now = app.clock.now();
     let endpoint = Endpoint {
@@ -51,7 +58,11 @@ pub(super) async fn create(
         updated_at: now,
     };
     let (id, secret) = (endpoint.id, run_input::seal(&app, tenant.0, &plain));
-    app.store.write("create_webhook", move |tx| webhooks::create(tx, tenant.0, endpoint, secret)).await?;
+    app.store
+        .write("create_webhook", move |tx| {
+            webhooks::create(tx, tenant.0, endpoint, secret)
+        })
+        .await?;
     let message = match made {
         Some(_) => "webhook endpoint created; its signing secret is shown this once",
         None => "webhook endpoint created",
@@ -70,7 +81,10 @@ pub(super) async fn list(
     input: Fields,
 ) -> Result<Response, ApiError> {
     input.finish()?;
-    let found = app.store.read("list_webhooks", move |tx| webhooks::list(tx, tenant.0)).await?;
+    let found = app
+        .store
+        .read("list_webhooks", move |tx| webhooks::list(tx, tenant.0))
+        .await?;
     let webhook_endpoints = found
         .into_iter()
         .map(|endpoint| wire::WebhookEndpoint {
@@ -91,7 +105,9 @@ pub(super) async fn update(
     mut input: Fields,
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id").map(EndpointId);
-    let url = input.optional_parsed("url", 1..=fields::CALLBACK_URL_MAX, |text| run_input::receiver_url(&app, text));
+    let url = input.optional_parsed("url", 1..=fields::CALLBACK_URL_MAX, |text| {
+        run_input::receiver_url(&app, text)
+    });
     let secret = input.optional_secret("signing_secret", SECRET);
     let description = match input.patch_string("description", DESCRIPTION) {
         Patch::Absent => None,
@@ -101,8 +117,22 @@ pub(super) async fn update(
     let active = input.optional_bool("active");
     let id = input.finish_with(|| id)?;
     let secret = secret.map(|plain| run_input::seal(&app, tenant.0, &plain));
-    let (change, now) = (EndpointChange { url, description, active, secret }, app.clock.now());
-    if !app.store.write("update_webhook", move |tx| webhooks::update(tx, tenant.0, id, change, now)).await? {
+    let (change, now) = (
+        EndpointChange {
+            url,
+            description,
+            active,
+            secret,
+        },
+        app.clock.now(),
+    );
+    if !app
+        .store
+        .write("update_webhook", move |tx| {
+            webhooks::update(tx, tenant.0, id, change, now)
+        })
+        .await?
+    {
         return Err(not_found(id));
     }
     Ok(done("webhook endpoint updated"))
@@ -115,7 +145,11 @@ pub(super) async fn delete(
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id").map(EndpointId);
     let id = input.finish_with(|| id)?;
-    if !app.store.write("delete_webhook", move |tx| webhooks::delete(tx, tenant.0, id)).await? {
+    if !app
+        .store
+        .write("delete_webhook", move |tx| webhooks::delete(tx, tenant.0, id))
+        .await?
+    {
         return Err(not_found(id));
     }
     Ok(done("webhook endpoint deleted"))
@@ -134,14 +168,16 @@ pub(super) async fn deliveries(
     input.finish()?;
     let found = app
         .store
-        .read("list_deliveries", move |tx| deliveries::list(tx, tenant.0, (job, endpoint), after, limit + 1))
+        .read("list_deliveries", move |tx| {
+            deliveries::list(tx, tenant.0, (job, endpoint), after, limit + 1)
+        })
         .await?;
     let (found, next_cursor) = page::cut(found, limit, |delivery| (delivery.created_at, delivery.id.0));
-    let deliveries: Vec<Value> = found.into_iter().map(delivery_view).collect();
+    let deliveries: Vec<Value> = found.iter().map(delivery_view).collect();
     Ok(ok(json!({"deliveries": deliveries, "next_cursor": next_cursor})))
 }
 
-fn delivery_view(delivery: DeliveryView) -> Value {
+fn delivery_view(delivery: &DeliveryView) -> Value {
     json!({
         "delivery_id": delivery.id,
         "job_id": delivery.job,

@@ -21,7 +21,12 @@ pub(super) async fn list(
     input: Fields,
 ) -> Result<Response, ApiError> {
     input.finish()?;
-    let found = app.store.read("list_workflows", move |tx| deployments::list_workflows(tx, tenant.0)).await?;
+    let found = app
+        .store
+        .read("list_workflows", move |tx| {
+            deployments::list_workflows(tx, tenant.0)
+        })
+        .await?;
     let building =
         deployments_api::newest(&app, tenant.0, Some(DeploymentStatus::Building), BUILDS_SHOWN).await?;
     let deployed_workflows = found
@@ -35,7 +40,10 @@ pub(super) async fn list(
         })
         .collect();
     let in_progress_builds = building.iter().map(deployments_api::view).collect();
-    Ok(ok(wire::WorkflowList { deployed_workflows, in_progress_builds }))
+    Ok(ok(wire::WorkflowList {
+        deployed_workflows,
+        in_progress_builds,
+    }))
 }
 
 pub(super) async fn get(
@@ -70,8 +78,19 @@ pub(super) async fn delete(
     // The 404 with a suggestion, where there is none.
     run_input::find_workflow(&app, tenant.0, &name).await?;
     let gone = name.clone();
-    if !app.store.write("delete_workflow", move |tx| deployments::delete_workflow(tx, tenant.0, &gone)).await? {
-        return Err(ApiError::not_found(format!("workflow: no deployed workflow {name:?}")));
+    if !app
+        .store
+        .write("delete_workflow", move |tx| {
+            deployments::delete_workflow(tx, tenant.0, &gone)
+        })
+        .await?
+    {
+        return Err(ApiError::not_found(format!(
+            "workflow: no deployed workflow {name:?}"
+        )));
     }
-    Ok(ok(wire::Done { success: true, message: format!("the workflow {name} is not deployed any more") }))
+    Ok(ok(wire::Done {
+        success: true,
+        message: format!("the workflow {name} is not deployed any more"),
+    }))
 }

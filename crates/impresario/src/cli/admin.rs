@@ -64,9 +64,16 @@ fn name_of(what: &str, text: &str) -> anyhow::Result<String> {
 /// Where the name is taken, or the store refuses.
 pub(crate) async fn create_tenant(store: &Store, ids: &Ids, name: &str) -> anyhow::Result<Tenant> {
     let now = SystemClock.now();
-    let tenant = Tenant { id: TenantId(ids.uuid(now)), name: name_of("tenant", name)?, created_at: now };
+    let tenant = Tenant {
+        id: TenantId(ids.uuid(now)),
+        name: name_of("tenant", name)?,
+        created_at: now,
+    };
     let created = tenant.clone();
-    if !store.write("create_tenant", move |tx| tenants::create(tx, created)).await? {
+    if !store
+        .write("create_tenant", move |tx| tenants::create(tx, created))
+        .await?
+    {
         bail!("tenant: there is one named {name:?} already");
     }
     Ok(tenant)
@@ -76,7 +83,12 @@ pub(crate) async fn create_tenant(store: &Store, ids: &Ids, name: &str) -> anyho
 ///
 /// # Errors
 /// Where the store refuses.
-pub(crate) async fn create_key(store: &Store, ids: &Ids, tenant: TenantId, label: &str) -> anyhow::Result<String> {
+pub(crate) async fn create_key(
+    store: &Store,
+    ids: &Ids,
+    tenant: TenantId,
+    label: &str,
+) -> anyhow::Result<String> {
     let (label, now) = (name_of("label", label)?, SystemClock.now());
     let key = keys::generate(ids);
     let row = NewApiKey {
@@ -87,7 +99,9 @@ pub(crate) async fn create_key(store: &Store, ids: &Ids, tenant: TenantId, label
         label,
         start: key.start,
     };
-    store.write("create_key", move |tx| tenants::add_key(tx, row, now)).await?;
+    store
+        .write("create_key", move |tx| tenants::add_key(tx, row, now))
+        .await?;
     Ok(key.token.expose_secret().to_owned())
 }
 
@@ -100,9 +114,18 @@ pub(super) async fn tenant(flags: &Flags, command: TenantCommand) -> anyhow::Res
         }
         TenantCommand::List => {
             let tenants = store.read("list_tenants", tenants::list).await?;
-            let widest = tenants.iter().map(|tenant| tenant.name.chars().count()).max().unwrap_or(0);
+            let widest = tenants
+                .iter()
+                .map(|tenant| tenant.name.chars().count())
+                .max()
+                .unwrap_or(0);
             for tenant in tenants {
-                say(&format!("{:widest$}  {}  {}", tenant.name, tenant.id, rfc3339(tenant.created_at)))?;
+                say(&format!(
+                    "{:widest$}  {}  {}",
+                    tenant.name,
+                    tenant.id,
+                    rfc3339(tenant.created_at)
+                ))?;
             }
         }
     }
@@ -113,8 +136,12 @@ pub(super) async fn api_key(flags: &Flags, command: ApiKeyCommand) -> anyhow::Re
     let ApiKeyCommand::Create { tenant, label } = command;
     let store = open(flags)?;
     let wanted = tenant.clone();
-    let found = store.read("find_tenant", move |tx| tenants::find(tx, &wanted)).await?;
-    let found = found.with_context(|| format!("tenant: there is none named {tenant:?}; make it with `impresario tenant create`"))?;
+    let found = store
+        .read("find_tenant", move |tx| tenants::find(tx, &wanted))
+        .await?;
+    let found = found.with_context(|| {
+        format!("tenant: there is none named {tenant:?}; make it with `impresario tenant create`")
+    })?;
     say(&create_key(&store, &Ids::from_os(), found.id, &label).await?)?;
     Ok(())
 }

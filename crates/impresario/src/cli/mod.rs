@@ -3,10 +3,7 @@
 pub(crate) mod admin;
 mod telemetry;
 
-use std::{
-    io::Write,
-    process::ExitCode,
-};
+use std::{io::Write, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 

@@ -53,7 +53,9 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     if free == 0 {
         return Ok(Next::Idle);
     }
-    let Some(next) = app.store.read("next_delivery", deliveries::next_due).await? else { return Ok(Next::Idle) };
+    let Some(next) = app.store.read("next_delivery", deliveries::next_due).await? else {
+        return Ok(Next::Idle);
+    };
     let now = app.clock.now();
     if next > now {
         return Ok(Next::At(next));
@@ -62,7 +64,9 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     let lease = token.clone();
     let claimed = app
         .store
-        .write("claim_deliveries", move |tx| deliveries::claim(tx, (free, MOST_PER_RECEIVER), &lease, now))
+        .write("claim_deliveries", move |tx| {
+            deliveries::claim(tx, (free, MOST_PER_RECEIVER), &lease, now)
+        })
         .await?;
     // Due, but its receiver has all it may have: the end of one of those rings again.
     if claimed.is_empty() {
@@ -94,12 +98,20 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
     let after = after(app, delivery, &result, now);
     let (id, lease, record) = (delivery.id, token.to_owned(), record(at, result));
     let failed = record.error.clone();
-    let recorded =
-        app.store.write("record_attempt", move |tx| deliveries::record(tx, (id, &lease), record, after, now)).await;
+    let recorded = app
+        .store
+        .write("record_attempt", move |tx| {
+            deliveries::record(tx, (id, &lease), record, after, now)
+        })
+        .await;
     match recorded {
         Ok(true) => {}
-        Ok(false) => tracing::warn!(delivery = %id, "the delivery was not held any more; its attempt is not on record"),
-        Err(error) => tracing::error!(delivery = %id, %error, cause = ?error, "an attempt could not be recorded"),
+        Ok(false) => {
+            tracing::warn!(delivery = %id, "the delivery was not held any more; its attempt is not on record");
+        }
+        Err(error) => {
+            tracing::error!(delivery = %id, %error, cause = ?error, "an attempt could not be recorded");
+        }
     }
     match (after, failed) {
         (AfterAttempt::GiveUp, Some((class, error))) => {
@@ -114,7 +126,10 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
 
 async fn prepare(app: &App, delivery: &DueDelivery, at: Timestamp) -> anyhow::Result<Attempt> {
     let (tenant, id) = (delivery.tenant, delivery.secret);
-    let sealed = app.store.read("delivery_secret", move |tx| secrets::get(tx, tenant, id)).await?;
+    let sealed = app
+        .store
+        .read("delivery_secret", move |tx| secrets::get(tx, tenant, id))
+        .await?;
     let sealed = sealed.ok_or_else(|| anyhow::anyhow!("the secret {id} is gone"))?;
     let secret = vault::open(&app.keyring, tenant, id, &sealed)?;
     Ok(Attempt {
@@ -132,7 +147,9 @@ fn after(app: &App, delivery: &DueDelivery, result: &AttemptResult, now: Timesta
         return AfterAttempt::Delivered;
     }
     let delay = backoff::next_delay(delivery.attempts + 1, result.retry_after, app.ids.unit());
-    let Some(delay) = delay else { return AfterAttempt::GiveUp };
+    let Some(delay) = delay else {
+        return AfterAttempt::GiveUp;
+    };
     let delay = SignedDuration::try_from(delay).unwrap_or(SignedDuration::MAX);
     AfterAttempt::Retry(now.checked_add(delay).unwrap_or(Timestamp::MAX))
 }
@@ -142,7 +159,9 @@ fn record(at: Timestamp, result: AttemptResult) -> AttemptRecord {
         at,
         status: result.status,
         latency_ms: result.latency_ms,
-        error: result.error.map(|error| (error.class.as_str().to_owned(), error.message)),
+        error: result
+            .error
+            .map(|error| (error.class.as_str().to_owned(), error.message)),
         excerpt: result.response_excerpt,
     }
 }

@@ -40,11 +40,19 @@ pub fn plan_fire(pattern: &Pattern, cursor: Timestamp, now: Timestamp) -> Option
     if cursor > now {
         return None;
     }
-    let just_after = now.checked_add(SignedDuration::from_millis(1)).unwrap_or(Timestamp::MAX);
+    let just_after = now
+        .checked_add(SignedDuration::from_millis(1))
+        .unwrap_or(Timestamp::MAX);
     // The cursor is due even where the pattern, read under another time zone database, would not name it any more.
-    let newest = pattern.previous_before(just_after).map_or(cursor, |newest| newest.max(cursor));
+    let newest = pattern
+        .previous_before(just_after)
+        .map_or(cursor, |newest| newest.max(cursor));
     let missed = (newest > cursor).then(|| {
-        let mut missed = Missed { from: cursor, until: cursor, count: 1 };
+        let mut missed = Missed {
+            from: cursor,
+            until: cursor,
+            count: 1,
+        };
         while missed.count < MOST_COUNTED {
             match pattern.next_after(missed.until) {
                 Some(at) if at < newest => {
@@ -54,10 +62,16 @@ pub fn plan_fire(pattern: &Pattern, cursor: Timestamp, now: Timestamp) -> Option
                 _ => return missed,
             }
         }
-        missed.until = pattern.previous_before(newest).map_or(missed.until, |at| at.max(missed.until));
+        missed.until = pattern
+            .previous_before(newest)
+            .map_or(missed.until, |at| at.max(missed.until));
         missed
     });
-    Some(FirePlan { fire_at: newest, missed, next: pattern.next_after(now) })
+    Some(FirePlan {
+        fire_at: newest,
+        missed,
+        next: pattern.next_after(now),
+    })
 }
 
 #[cfg(test)]
@@ -75,13 +89,25 @@ mod tests {
     #[test]
     fn nothing_fires_early() {
         let every_minute = pattern("* * * * *", "UTC");
-        assert_eq!(plan_fire(&every_minute, at("2026-01-01T00:01:00Z"), at("2026-01-01T00:00:59.999Z")), None);
+        assert_eq!(
+            plan_fire(
+                &every_minute,
+                at("2026-01-01T00:01:00Z"),
+                at("2026-01-01T00:00:59.999Z")
+            ),
+            None
+        );
     }
 
     #[test]
     fn on_time_one_fire_and_no_miss() {
         let every_minute = pattern("* * * * *", "UTC");
-        let plan = plan_fire(&every_minute, at("2026-01-01T00:01:00Z"), at("2026-01-01T00:01:00Z")).unwrap();
+        let plan = plan_fire(
+            &every_minute,
+            at("2026-01-01T00:01:00Z"),
+            at("2026-01-01T00:01:00Z"),
+        )
+        .unwrap();
         assert_eq!(plan.fire_at, at("2026-01-01T00:01:00Z"));
         assert_eq!(plan.missed, None);
         assert_eq!(plan.next, Some(at("2026-01-01T00:02:00Z")));
@@ -93,7 +119,10 @@ mod tests {
         let plan = plan_fire(&hourly, at("2026-01-01T01:00:00Z"), at("2026-01-01T05:30:00Z")).unwrap();
         assert_eq!(plan.fire_at, at("2026-01-01T05:00:00Z"));
         let missed = plan.missed.unwrap();
-        assert_eq!((missed.from, missed.until), (at("2026-01-01T01:00:00Z"), at("2026-01-01T04:00:00Z")));
+        assert_eq!(
+            (missed.from, missed.until),
+            (at("2026-01-01T01:00:00Z"), at("2026-01-01T04:00:00Z"))
+        );
         assert_eq!(missed.count, 4);
         assert_eq!(plan.next, Some(at("2026-01-01T06:00:00Z")));
     }
@@ -101,7 +130,12 @@ mod tests {
     #[test]
     fn a_year_of_downtime_is_bounded_work() {
         let every_minute = pattern("* * * * *", "UTC");
-        let plan = plan_fire(&every_minute, at("2026-01-01T00:00:00Z"), at("2027-01-01T00:00:30Z")).unwrap();
+        let plan = plan_fire(
+            &every_minute,
+            at("2026-01-01T00:00:00Z"),
+            at("2027-01-01T00:00:30Z"),
+        )
+        .unwrap();
         assert_eq!(plan.fire_at, at("2027-01-01T00:00:00Z"));
         assert_eq!(plan.missed.unwrap().count, MOST_COUNTED);
         assert_eq!(plan.missed.unwrap().until, at("2026-12-31T23:59:00Z"));
@@ -110,7 +144,12 @@ mod tests {
     #[test]
     fn a_fixed_time_in_a_gap_fires_once_right_after_it() {
         let nightly = pattern("30 2 * * *", "America/New_York");
-        let plan = plan_fire(&nightly, at("2027-03-14T07:00:00Z"), at("2027-03-14T07:00:00.004Z")).unwrap();
+        let plan = plan_fire(
+            &nightly,
+            at("2027-03-14T07:00:00Z"),
+            at("2027-03-14T07:00:00.004Z"),
+        )
+        .unwrap();
         assert_eq!(plan.fire_at, at("2027-03-14T07:00:00Z"));
         assert_eq!(plan.next, Some(at("2027-03-15T06:30:00Z")));
     }

@@ -54,8 +54,14 @@ pub enum JobStatus {
 
 impl JobStatus {
     /// All of them, in the order of a job's life.
-    pub const ALL: [Self; 6] =
-        [Self::Queued, Self::StartingBrowser, Self::Running, Self::Completed, Self::Failed, Self::Cancelled];
+    pub const ALL: [Self; 6] = [
+        Self::Queued,
+        Self::StartingBrowser,
+        Self::Running,
+        Self::Completed,
+        Self::Failed,
+        Self::Cancelled,
+    ];
 
     /// As the API and the store write it.
     #[must_use]
@@ -179,7 +185,11 @@ impl Ending {
         } else {
             "the server stopped again and again while this job was being started; it is not tried any more"
         };
-        Self::Failed { class: "worker_lost".to_owned(), error: error.to_owned(), stack: None }
+        Self::Failed {
+            class: "worker_lost".to_owned(),
+            error: error.to_owned(),
+            stack: None,
+        }
     }
 
     /// The status it leads to.

@@ -12,7 +12,8 @@ mod workflow;
 pub use callback::{Receiver, callback_body, event_of};
 pub use fire::{FirePlan, Missed, plan_fire};
 pub use ids::{
-    CredentialId, DeliveryId, DeploymentId, EndpointId, JobId, KeyId, ScheduleId, SecretId, TenantId, WorkflowId,
+    CredentialId, DeliveryId, DeploymentId, EndpointId, JobId, KeyId, ScheduleId, SecretId, TenantId,
+    WorkflowId,
 };
 pub use job::{Ending, Job, JobStatus, Launch, NewJob};
 pub use schedule::{Pattern, PatternError, Schedule, ScheduleDraft};

@@ -45,13 +45,21 @@ impl Pattern {
         if cron.is_never() {
             return Err(PatternError::Never(expr.to_owned()));
         }
-        Ok(Self { expr: expr.to_owned(), cron, zone })
+        Ok(Self {
+            expr: expr.to_owned(),
+            cron,
+            zone,
+        })
     }
 
     /// A pattern to start from that nobody has asked about yet: [`Pattern::changed`] judges what becomes of it.
     #[must_use]
     pub fn unchecked(expr: &str, cron: Cron, zone: Zone) -> Self {
-        Self { expr: expr.to_owned(), cron, zone }
+        Self {
+            expr: expr.to_owned(),
+            cron,
+            zone,
+        }
     }
 
     /// The same with another expression, another zone, or both.
@@ -139,7 +147,11 @@ impl Schedule {
     /// would fire were it enabled now.
     #[must_use]
     pub fn shown_next_fire(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.draft.enabled { self.next_fire_at } else { self.draft.pattern.next_after(now) }
+        if self.draft.enabled {
+            self.next_fire_at
+        } else {
+            self.draft.pattern.next_after(now)
+        }
     }
 
     /// Where the cursor stands after the owner's change to `next`, made at `now`. A changed expression or zone, and
@@ -147,7 +159,8 @@ impl Schedule {
     #[must_use]
     pub fn cursor_after_change(&self, next: &ScheduleDraft, now: Timestamp) -> Option<Timestamp> {
         let old = &self.draft;
-        let same_pattern = old.pattern.expr() == next.pattern.expr() && old.pattern.zone() == next.pattern.zone();
+        let same_pattern =
+            old.pattern.expr() == next.pattern.expr() && old.pattern.zone() == next.pattern.zone();
         if same_pattern && (old.enabled || !next.enabled) {
             self.next_fire_at
         } else {

@@ -32,7 +32,9 @@ impl DeploymentStatus {
     /// Reads what [`DeploymentStatus::as_str`] writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        [Self::Building, Self::Ready, Self::Failed].into_iter().find(|status| status.as_str() == text)
+        [Self::Building, Self::Ready, Self::Failed]
+            .into_iter()
+            .find(|status| status.as_str() == text)
     }
 }
 
@@ -98,7 +100,11 @@ impl Deployment {
     /// What this deployment says of the workflow `name`; nothing where it does not export it.
     #[must_use]
     pub fn launch_of(&self, name: &str) -> Option<&WorkflowLaunch> {
-        self.workflows.iter().flatten().find(|workflow| workflow.name == name).map(|workflow| &workflow.launch)
+        self.workflows
+            .iter()
+            .flatten()
+            .find(|workflow| workflow.name == name)
+            .map(|workflow| &workflow.launch)
     }
 }
 

@@ -11,8 +11,14 @@ pub(super) const WORKFLOW: &str = "portal-login";
 pub(super) const CREDENTIAL: &str = "portal_password";
 
 const FILES: [(&str, &str); 2] = [
-    ("package.json", include_str!("../../../../examples/workflows/portal-login/package.json")),
-    ("index.js", include_str!("../../../../examples/workflows/portal-login/index.js")),
+    (
+        "package.json",
+        include_str!("../../../../examples/workflows/portal-login/package.json"),
+    ),
+    (
+        "index.js",
+        include_str!("../../../../examples/workflows/portal-login/index.js"),
+    ),
 ];
 
 /// The input it takes.

@@ -17,7 +17,10 @@ pub(super) struct Client {
 }
 
 impl Client {
-    #[expect(clippy::disallowed_methods, reason = "it speaks to this process alone, without a proxy or a redirect")]
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "it speaks to this process alone, without a proxy or a redirect"
+    )]
     pub(super) fn new(url: String, key: String) -> anyhow::Result<Self> {
         let http = reqwest::Client::builder()
             .no_proxy()
@@ -37,12 +40,22 @@ impl Client {
             .header("x-api-key", &self.key)
             .header("content-type", "application/json")
             .body(body);
-        let response = request.send().await.with_context(|| format!("{route}: no answer"))?;
+        let response = request
+            .send()
+            .await
+            .with_context(|| format!("{route}: no answer"))?;
         let status = response.status();
-        let bytes = response.bytes().await.with_context(|| format!("{route}: a broken answer"))?;
-        let mut answer: Value = serde_json::from_slice(&bytes).with_context(|| format!("{route}: no JSON"))?;
+        let bytes = response
+            .bytes()
+            .await
+            .with_context(|| format!("{route}: a broken answer"))?;
+        let mut answer: Value =
+            serde_json::from_slice(&bytes).with_context(|| format!("{route}: no JSON"))?;
         if !status.is_success() {
-            bail!("{route}: {status}: {}", answer["json"]["message"].as_str().unwrap_or("no message"));
+            bail!(
+                "{route}: {status}: {}",
+                answer["json"]["message"].as_str().unwrap_or("no message")
+            );
         }
         Ok(answer["json"].take())
     }

@@ -80,7 +80,9 @@ async fn start(flags: &Flags, options: &Options) -> anyhow::Result<Server> {
         settings.data_dir = PathBuf::from(DATA_DIR);
     }
     // The portal and the receiver are on this machine: nothing else of loopback's is opened to anybody.
-    settings.allow_private_callbacks.push("127.0.0.1/32".parse().context("loopback")?);
+    settings
+        .allow_private_callbacks
+        .push("127.0.0.1/32".parse().context("loopback")?);
     if let Some(listen) = options.listen {
         settings.listen = listen;
         return Server::start(settings).await;
@@ -103,12 +105,21 @@ async fn tell(server: &Server, screen: &mut Screen) -> anyhow::Result<()> {
     screen.done(&format!("serving {}", server.url()));
     let key = key(server).await?;
     screen.done(&format!("made the tenant {TENANT} and an API key"));
-    screen.done(&format!("serving an example portal at http://{portal} and a callback receiver at http://{receiver}"));
+    screen.done(&format!(
+        "serving an example portal at http://{portal} and a callback receiver at http://{receiver}"
+    ));
     let api = Client::new(server.url(), key.clone())?;
 
     deploy(&api, screen).await?;
-    api.call("credentials/upsert", json!({"name": bundle::CREDENTIAL, "value": password})).await?;
-    screen.done(&format!("stored the portal's password as the credential {}", bundle::CREDENTIAL));
+    api.call(
+        "credentials/upsert",
+        json!({"name": bundle::CREDENTIAL, "value": password}),
+    )
+    .await?;
+    screen.done(&format!(
+        "stored the portal's password as the credential {}",
+        bundle::CREDENTIAL
+    ));
 
     let schedule = schedule(&api, screen, portal, receiver, &secret).await?;
     let triggered = api.call("schedules/trigger", json!({"id": schedule})).await?;
@@ -123,7 +134,13 @@ async fn tell(server: &Server, screen: &mut Screen) -> anyhow::Result<()> {
     let now = api.call("schedules/get", json!({"id": schedule})).await?;
     let now = &now["schedule"];
     screen.done("schedules/get tells the truth afterwards");
-    for field in ["last_fire_at", "last_job_id", "last_error", "consecutive_failures", "next_fire_at"] {
+    for field in [
+        "last_fire_at",
+        "last_job_id",
+        "last_error",
+        "consecutive_failures",
+        "next_fire_at",
+    ] {
         screen.detail(&format!("{field}: {}", now[field]));
     }
     go_on(screen, &server.url(), &key, &schedule);
@@ -132,7 +149,10 @@ async fn tell(server: &Server, screen: &mut Screen) -> anyhow::Result<()> {
 
 async fn key(server: &Server) -> anyhow::Result<String> {
     let app = &server.app;
-    let known = app.store.read("find_tenant", |tx| tenants::find(tx, TENANT)).await?;
+    let known = app
+        .store
+        .read("find_tenant", |tx| tenants::find(tx, TENANT))
+        .await?;
     let tenant = match known {
         Some(tenant) => tenant,
         None => admin::create_tenant(&app.store, &app.ids, TENANT).await?,
@@ -155,7 +175,10 @@ async fn deploy(api: &Client, screen: &mut Screen) -> anyhow::Result<()> {
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     }
-    screen.done(&format!("deployed the workflow {} (deployment {id})", bundle::WORKFLOW));
+    screen.done(&format!(
+        "deployed the workflow {} (deployment {id})",
+        bundle::WORKFLOW
+    ));
     Ok(())
 }
 
@@ -167,7 +190,9 @@ async fn schedule(
     secret: &str,
 ) -> anyhow::Result<String> {
     // Of an earlier quickstart on this data directory: its portal is gone.
-    let old = api.call("schedules/list", json!({"workflow": bundle::WORKFLOW})).await?;
+    let old = api
+        .call("schedules/list", json!({"workflow": bundle::WORKFLOW}))
+        .await?;
     for old in old["schedules"].as_array().into_iter().flatten() {
         api.call("schedules/delete", json!({"id": old["id"]})).await?;
     }
@@ -181,8 +206,13 @@ async fn schedule(
     });
     let created = api.call("schedules/create", request).await?;
     let id = text(&created["schedule"], "id")?;
-    screen.done(&format!("scheduled it with cron_expr \"* * * * *\" (schedule {id})"));
-    screen.detail(&format!("fires next at {}", created["schedule"]["next_fire_at"].as_str().unwrap_or("?")));
+    screen.done(&format!(
+        "scheduled it with cron_expr \"* * * * *\" (schedule {id})"
+    ));
+    screen.detail(&format!(
+        "fires next at {}",
+        created["schedule"]["next_fire_at"].as_str().unwrap_or("?")
+    ));
     Ok(id)
 }
 
@@ -205,7 +235,9 @@ async fn first_fire(
         if since.elapsed() > PATIENCE {
             bail!("the schedule has not fired: {now}");
         }
-        let left = now["next_fire_at"].as_str().and_then(|at| at.parse::<Timestamp>().ok());
+        let left = now["next_fire_at"]
+            .as_str()
+            .and_then(|at| at.parse::<Timestamp>().ok());
         let now_at = clock.now();
         let left = left.map_or(0, |at| at.as_second().saturating_sub(now_at.as_second()));
         screen.waiting(&format!("it fires in {} s", left.max(0)));
@@ -235,7 +267,11 @@ async fn report(
     };
     let logs = api.call("logs/list", json!({"jobId": job})).await?;
     for line in logs["logs"].as_array().into_iter().flatten() {
-        screen.detail(&format!("[{}] {}", line["level"].as_str().unwrap_or("?"), line["message"].as_str().unwrap_or("")));
+        screen.detail(&format!(
+            "[{}] {}",
+            line["level"].as_str().unwrap_or("?"),
+            line["message"].as_str().unwrap_or("")
+        ));
     }
     if ended["status"] != "completed" {
         bail!("the job {job} {}: {}", ended["status"], ended["error"]);
@@ -245,7 +281,9 @@ async fn report(
     loop {
         screen.waiting("the callback is on its way");
         let left = PATIENCE.saturating_sub(since.elapsed());
-        let received = tokio::time::timeout(left, callbacks.recv()).await.context("no callback came")?;
+        let received = tokio::time::timeout(left, callbacks.recv())
+            .await
+            .context("no callback came")?;
         let received = received.context("the receiver has ended")?;
         if received.body["job_id"] != job {
             continue;
@@ -261,17 +299,25 @@ async fn report(
 }
 
 fn text(answer: &Value, field: &str) -> anyhow::Result<String> {
-    Ok(answer[field].as_str().with_context(|| format!("no {field} in {answer}"))?.to_owned())
+    Ok(answer[field]
+        .as_str()
+        .with_context(|| format!("no {field} in {answer}"))?
+        .to_owned())
 }
 
 fn go_on(screen: &mut Screen, url: &str, key: &str, schedule: &str) {
     screen.heading("Go on from here");
-    screen.line(&format!("export IMPRESARIO_URL={url} LIBRETTO_API_URL={url} LIBRETTO_API_KEY={key}"));
+    screen.line(&format!(
+        "export IMPRESARIO_URL={url} LIBRETTO_API_URL={url} LIBRETTO_API_KEY={key}"
+    ));
     for (route, input) in [
         ("schedules/get", json!({"id": schedule})),
         ("schedules/history", json!({"id": schedule, "limit": 5})),
         ("jobs/list", json!({"limit": 5})),
-        ("schedules/update", json!({"id": schedule, "cron_expr": "0 9 * * MON-FRI", "timezone": "America/New_York"})),
+        (
+            "schedules/update",
+            json!({"id": schedule, "cron_expr": "0 9 * * MON-FRI", "timezone": "America/New_York"}),
+        ),
     ] {
         let body = json!({"json": input}).to_string();
         screen.line(&format!(

@@ -36,7 +36,9 @@ pub(super) async fn serve(
         .route("/login", post(login))
         .route("/invoices", get(invoices))
         .with_state(Arc::new(Portal { password, session }));
-    let listener = TcpListener::bind(("127.0.0.1", 0)).await.context("a port for the example portal")?;
+    let listener = TcpListener::bind(("127.0.0.1", 0))
+        .await
+        .context("a port for the example portal")?;
     let address = listener.local_addr()?;
     tasks.spawn(api::serve(listener, router, shutdown.clone(), tasks.clone()));
     Ok(address)
@@ -61,12 +63,19 @@ async fn login_page() -> Html<String> {
 }
 
 async fn login(State(portal): State<Arc<Portal>>, body: String) -> Response {
-    let given: Vec<(String, String)> =
-        url::form_urlencoded::parse(body.as_bytes()).into_owned().collect();
+    let given: Vec<(String, String)> = url::form_urlencoded::parse(body.as_bytes())
+        .into_owned()
+        .collect();
     let has = |name: &str, value: &str| given.iter().any(|(n, v)| n == name && v == value);
     if has("username", USER) && has("password", &portal.password) {
         let cookie = format!("session={}; HttpOnly; SameSite=Lax", portal.session);
-        return (StatusCode::SEE_OTHER, [(header::LOCATION, "/invoices".to_owned()), (header::SET_COOKIE, cookie)])
+        return (
+            StatusCode::SEE_OTHER,
+            [
+                (header::LOCATION, "/invoices".to_owned()),
+                (header::SET_COOKIE, cookie),
+            ],
+        )
             .into_response();
     }
     let refused = format!("<p role=\"alert\">The user name or the password is wrong.</p>{FORM}");
@@ -74,12 +83,19 @@ async fn login(State(portal): State<Arc<Portal>>, body: String) -> Response {
 }
 
 async fn invoices(State(portal): State<Arc<Portal>>, headers: HeaderMap) -> Response {
-    let cookies = headers.get(header::COOKIE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let cookies = headers
+        .get(header::COOKIE)
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     let wanted = format!("session={}", portal.session);
     if !cookies.split("; ").any(|cookie| cookie == wanted) {
         return (StatusCode::SEE_OTHER, [(header::LOCATION, "/")]).into_response();
     }
-    let rows = [("INV-1041", "2026-10-01", "118.20"), ("INV-1057", "2026-10-15", "64.00"), ("INV-1060", "2026-11-02", "512.75")];
+    let rows = [
+        ("INV-1041", "2026-10-01", "118.20"),
+        ("INV-1057", "2026-10-15", "64.00"),
+        ("INV-1060", "2026-11-02", "512.75"),
+    ];
     let rows: String = rows
         .iter()
         .map(|(number, due, amount)| format!("<tr><td>{number}</td><td>{due}</td><td>{amount}</td></tr>"))

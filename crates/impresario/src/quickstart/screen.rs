@@ -18,7 +18,10 @@ pub(super) struct Screen {
 
 impl Screen {
     pub(super) fn new() -> Self {
-        Self { terminal: std::io::stdout().is_terminal(), waiting: None }
+        Self {
+            terminal: std::io::stdout().is_terminal(),
+            waiting: None,
+        }
     }
 
     /// A finished step.
@@ -62,7 +65,11 @@ impl Screen {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.terminal { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.terminal {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn write(&self, text: &str) {

@@ -100,7 +100,10 @@ impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Result<T> + Send> Queued for Operation<T
 
     fn answer(self: Box<Self>, commit: Result<(), String>) {
         let outcome = match (self.outcome, commit) {
-            (Ok(_), Err(reason)) => Err(StoreError::Commit { operation: self.name, reason }),
+            (Ok(_), Err(reason)) => Err(StoreError::Commit {
+                operation: self.name,
+                reason,
+            }),
             (outcome, _) => outcome,
         };
         // A caller that has gone away does not undo what was committed.
@@ -134,9 +137,16 @@ impl Engine {
             .name("store-writer".to_owned())
             .spawn(move || write_loop(&connection, queue))
             .map_err(|error| StoreError::Open(format!("cannot start the writer thread: {error}")))?;
-        let readers =
-            Arc::new(Readers { path, idle: Mutex::new(Vec::new()), slots: Semaphore::new(READERS) });
-        Ok(Self { writer, readers, _lock: lock })
+        let readers = Arc::new(Readers {
+            path,
+            idle: Mutex::new(Vec::new()),
+            slots: Semaphore::new(READERS),
+        });
+        Ok(Self {
+            writer,
+            readers,
+            _lock: lock,
+        })
     }
 
     /// Runs `body` in a write transaction and returns once it is durable.
@@ -147,9 +157,17 @@ impl Engine {
     {
         let closed = StoreError::Closed { operation: name };
         let (reply, answer) = oneshot::channel();
-        let operation = Operation { name, body: Some(body), outcome: Err(closed), reply };
+        let operation = Operation {
+            name,
+            body: Some(body),
+            outcome: Err(closed),
+            reply,
+        };
         let gone = |_| StoreError::Closed { operation: name };
-        self.writer.send(Box::new(operation)).await.map_err(|_| StoreError::Closed { operation: name })?;
+        self.writer
+            .send(Box::new(operation))
+            .await
+            .map_err(|_| StoreError::Closed { operation: name })?;
         answer.await.map_err(gone)?
     }
 
@@ -164,7 +182,10 @@ impl Engine {
         let _slot = self.readers.slots.acquire().await.map_err(closed)?;
         tokio::task::spawn_blocking(move || readers.run(name, body))
             .await
-            .map_err(|error| StoreError::Panicked { operation: name, message: error.to_string() })?
+            .map_err(|error| StoreError::Panicked {
+                operation: name,
+                message: error.to_string(),
+            })?
     }
 }
 
@@ -175,25 +196,37 @@ impl Readers {
             Some(connection) => connection,
             None => connect(&self.path, true)?,
         };
-        let engine = |source| StoreError::Engine { operation: name, source };
-        let snapshot =
-            connection.transaction_with_behavior(TransactionBehavior::Deferred).map_err(engine)?;
+        let engine = |source| StoreError::Engine {
+            operation: name,
+            source,
+        };
+        let snapshot = connection
+            .transaction_with_behavior(TransactionBehavior::Deferred)
+            .map_err(engine)?;
         let outcome = guarded(name, || body(&mut Tx::new(&snapshot, name)));
         snapshot.finish().map_err(engine)?;
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(connection);
+        self.idle
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(connection);
         outcome
     }
 }
 
 /// Turns a panic of one operation into its error, so that it takes nobody else down.
 fn guarded<T>(operation: &'static str, body: impl FnOnce() -> Result<T>) -> Result<T> {
-    catch_unwind(AssertUnwindSafe(body))
-        .unwrap_or_else(|panic| Err(StoreError::Panicked { operation, message: panic_message(&*panic) }))
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
+        Err(StoreError::Panicked {
+            operation,
+            message: panic_message(&*panic),
+        })
+    })
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned())
 }
 
 fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Queued>>) {
@@ -232,17 +265,21 @@ fn write_batch(connection: &Connection, batch: &mut [Box<dyn Queued>]) -> rusqli
 /// Sets what the promises rest on, and reads it back: SQLite ignores a PRAGMA it cannot obey.
 fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     let failed = |error: rusqlite::Error| StoreError::Open(format!("{}: {error}", path.display()));
-    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let flags =
+        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(256);
     // A value for each PRAGMA, and the text SQLite answers once it holds.
-    for (pragma, value, holds) in
-        [("journal_mode", "WAL", "wal"), ("synchronous", "FULL", "2"), ("foreign_keys", "ON", "1")]
-    {
+    for (pragma, value, holds) in [
+        ("journal_mode", "WAL", "wal"),
+        ("synchronous", "FULL", "2"),
+        ("foreign_keys", "ON", "1"),
+    ] {
         connection.pragma_update(None, pragma, value).map_err(failed)?;
-        let now: rusqlite::types::Value =
-            connection.pragma_query_value(None, pragma, |row| row.get(0)).map_err(failed)?;
+        let now: rusqlite::types::Value = connection
+            .pragma_query_value(None, pragma, |row| row.get(0))
+            .map_err(failed)?;
         let now = match now {
             rusqlite::types::Value::Text(text) => text,
             rusqlite::types::Value::Integer(number) => number.to_string(),
@@ -256,14 +293,18 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
         }
     }
     if read_only {
-        connection.pragma_update(None, "query_only", "ON").map_err(failed)?;
+        connection
+            .pragma_update(None, "query_only", "ON")
+            .map_err(failed)?;
     }
     Ok(connection)
 }
 
 fn migrate(connection: &mut Connection) -> Result<()> {
     let failed = |error: rusqlite::Error| StoreError::Open(format!("migration: {error}"));
-    let migration = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    let migration = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(failed)?;
     migration
         .execute_batch(
             "CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -273,10 +314,15 @@ fn migrate(connection: &mut Connection) -> Result<()> {
     let applied: Vec<(i64, String)> = migration
         .prepare("SELECT version, sha256 FROM schema_migrations ORDER BY version")
         .and_then(|mut statement| {
-            statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?.collect::<rusqlite::Result<_>>()
+            statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<_>>()
         })
         .map_err(failed)?;
-    if let Some((version, _)) = applied.iter().find(|(version, _)| *version > MIGRATIONS.len() as i64) {
+    if let Some((version, _)) = applied
+        .iter()
+        .find(|(version, _)| *version > MIGRATIONS.len() as i64)
+    {
         return Err(StoreError::Open(format!(
             "the database is at schema version {version}, newer than this program ({}): use the newer program",
             MIGRATIONS.len()
@@ -287,7 +333,9 @@ fn migrate(connection: &mut Connection) -> Result<()> {
         match applied.iter().find(|(applied, _)| applied == version) {
             Some((_, landed)) if *landed == hash => {}
             Some(_) => {
-                return Err(StoreError::Open(format!("migration {version} ({name}) is not the one that was applied")));
+                return Err(StoreError::Open(format!(
+                    "migration {version} ({name}) is not the one that was applied"
+                )));
             }
             None => {
                 migration.execute_batch(sql).map_err(failed)?;
@@ -312,20 +360,34 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 /// there already keeps the permissions its owner gave it.
 fn create_private(dir: &Path) -> Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    let failed = |error| StoreError::Open(format!("cannot make the data directory {}: {error}", dir.display()));
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)
+    let failed = |error| {
+        StoreError::Open(format!(
+            "cannot make the data directory {}: {error}",
+            dir.display()
+        ))
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(dir)
+        .map_err(failed)
 }
 
 fn lock(dir: &Path) -> Result<File> {
     let path = dir.join("server.lock");
     let failed = |error: std::io::Error| StoreError::Open(format!("{}: {error}", path.display()));
-    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-    match file.try_lock() {
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(failed)?;
+    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(StoreError::Open(format!(
+        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Open(format!(
             "another server is running on the data directory {}; stop it, or give this one its own --data-dir",
             dir.display()
         ))),
-        Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
+        Err(error) => Err(failed(error.into())),
     }
 }

@@ -29,7 +29,9 @@ impl Store {
     /// # Errors
     /// Where the directory cannot be used, another server has it, or the database is newer than this program.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
-        Ok(Self { engine: Arc::new(engine::Engine::open(dir, access)?) })
+        Ok(Self {
+            engine: Arc::new(engine::Engine::open(dir, access)?),
+        })
     }
 
     /// Runs `operation` in a write transaction; when this returns `Ok` its writes are durable, otherwise there are
@@ -74,7 +76,10 @@ impl PageCursor {
     pub fn parse(text: &str) -> Option<Self> {
         let (at, id) = text.split_once('_')?;
         let id = uuid::Uuid::try_parse(id).ok()?;
-        Some(Self { at: at.parse().ok()?, id: id.as_hyphenated().to_string() })
+        Some(Self {
+            at: at.parse().ok()?,
+            id: id.as_hyphenated().to_string(),
+        })
     }
 }
 

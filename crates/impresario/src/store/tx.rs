@@ -29,7 +29,10 @@ pub(crate) use params;
 
 impl<'c> Tx<'c> {
     pub(super) fn new(connection: &'c rusqlite::Connection, operation: &'static str) -> Self {
-        Self { connection, operation }
+        Self {
+            connection,
+            operation,
+        }
     }
 
     /// Runs a statement and says how many rows it touched.
@@ -55,7 +58,11 @@ impl<'c> Tx<'c> {
     pub fn execute_one(&mut self, sql: &str, params: &[Value]) -> Result<()> {
         match self.execute(sql, params)? {
             1 => Ok(()),
-            touched => Err(StoreError::Rows { operation: self.operation, expected: 1, touched }),
+            touched => Err(StoreError::Rows {
+                operation: self.operation,
+                expected: 1,
+                touched,
+            }),
         }
     }
 
@@ -70,7 +77,10 @@ impl<'c> Tx<'c> {
         mut read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         let operation = self.operation;
-        let mut statement = self.connection.prepare_cached(sql).map_err(|source| self.refused(source))?;
+        let mut statement = self
+            .connection
+            .prepare_cached(sql)
+            .map_err(|source| self.refused(source))?;
         bind(&mut statement, params).map_err(|source| self.refused(source))?;
         let mut rows = statement.raw_query();
         let mut all = Vec::new();
@@ -94,7 +104,10 @@ impl<'c> Tx<'c> {
     }
 
     fn refused(&self, source: rusqlite::Error) -> StoreError {
-        StoreError::Engine { operation: self.operation, source }
+        StoreError::Engine {
+            operation: self.operation,
+            source,
+        }
     }
 }
 
@@ -102,7 +115,10 @@ impl<'c> Tx<'c> {
 /// a statement first mentions them.
 fn bind(statement: &mut rusqlite::Statement<'_>, params: &[Value]) -> rusqlite::Result<()> {
     if statement.parameter_count() != params.len() {
-        return Err(rusqlite::Error::InvalidParameterCount(params.len(), statement.parameter_count()));
+        return Err(rusqlite::Error::InvalidParameterCount(
+            params.len(),
+            statement.parameter_count(),
+        ));
     }
     for (number, value) in (1_u32..).zip(params) {
         let name = format!("${number}");
@@ -124,7 +140,10 @@ impl Row<'_> {
             column: column.to_owned(),
             reason,
         };
-        let value = self.row.get_ref(column).map_err(|error| corrupt(error.to_string()))?;
+        let value = self
+            .row
+            .get_ref(column)
+            .map_err(|error| corrupt(error.to_string()))?;
         let cell = match value {
             ValueRef::Null => Cell::Null,
             ValueRef::Integer(number) => Cell::Int(number),
@@ -140,7 +159,11 @@ impl Row<'_> {
     /// An error that says that `column` holds what it should not.
     #[must_use]
     pub fn corrupt(&self, column: &str, reason: impl Into<String>) -> StoreError {
-        StoreError::Corrupt { operation: self.operation, column: column.to_owned(), reason: reason.into() }
+        StoreError::Corrupt {
+            operation: self.operation,
+            column: column.to_owned(),
+            reason: reason.into(),
+        }
     }
 }
 

@@ -134,7 +134,9 @@ impl Column for i64 {
 
 impl Column for u32 {
     fn read(cell: Cell<'_>) -> Result<Self, String> {
-        i64::read(cell)?.try_into().map_err(|_| "out of range for u32".to_owned())
+        i64::read(cell)?
+            .try_into()
+            .map_err(|_| "out of range for u32".to_owned())
     }
 }
 
@@ -176,14 +178,20 @@ impl Column for Vec<u8> {
 
 impl<T: Column> Column for Option<T> {
     fn read(cell: Cell<'_>) -> Result<Self, String> {
-        if matches!(cell, Cell::Null) { Ok(None) } else { T::read(cell).map(Some) }
+        if matches!(cell, Cell::Null) {
+            Ok(None)
+        } else {
+            T::read(cell).map(Some)
+        }
     }
 }
 
 impl<T: DeserializeOwned> Column for Json<T> {
     fn read(cell: Cell<'_>) -> Result<Self, String> {
         match cell {
-            Cell::Text(text) => serde_json::from_str(text).map(Self).map_err(|error| error.to_string()),
+            Cell::Text(text) => serde_json::from_str(text)
+                .map(Self)
+                .map_err(|error| error.to_string()),
             other => Err(format!("expected JSON, found {}", other.kind())),
         }
     }

@@ -19,7 +19,11 @@ pub(super) struct LogBuffer {
 impl LogBuffer {
     /// Adds a line and writes the batch if it is full.
     pub(super) async fn push(&mut self, app: &App, job: &Job, record: LogRecord) {
-        self.lines.push(NewLogLine { level: record.level.as_str(), message: record.message, at: record.at });
+        self.lines.push(NewLogLine {
+            level: record.level.as_str(),
+            message: record.message,
+            at: record.at,
+        });
         if self.lines.len() >= BATCH {
             self.flush(app, job).await;
         }
@@ -38,7 +42,10 @@ impl LogBuffer {
             return;
         }
         let (tenant, id, count) = (job.tenant, job.id, lines.len());
-        let written = app.store.write("append_logs", move |tx| logs::append(tx, tenant, id, lines)).await;
+        let written = app
+            .store
+            .write("append_logs", move |tx| logs::append(tx, tenant, id, lines))
+            .await;
         if let Err(error) = written {
             tracing::error!(job = %id, lines = count, %error, cause = ?error, "log lines of a run could not be stored");
         }

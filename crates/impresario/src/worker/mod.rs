@@ -41,12 +41,18 @@ struct Running {
 
 impl Running {
     fn new() -> Self {
-        Self { stop: CancellationToken::new(), reason: Arc::default() }
+        Self {
+            stop: CancellationToken::new(),
+            reason: Arc::default(),
+        }
     }
 
     /// The first reason stays.
     fn stop(&self, reason: StopReason) {
-        self.reason.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(reason);
+        self.reason
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get_or_insert(reason);
         self.stop.cancel();
     }
 
@@ -64,7 +70,12 @@ impl RunningJobs {
 
     /// Ends a job's whole process tree, if it runs here.
     pub fn cancel(&self, job: JobId) {
-        let running = self.jobs.lock().unwrap_or_else(PoisonError::into_inner).get(&job).cloned();
+        let running = self
+            .jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&job)
+            .cloned();
         if let Some(running) = running {
             running.stop(StopReason::Cancel);
         }
@@ -79,12 +90,18 @@ impl RunningJobs {
 
     fn insert(&self, job: JobId) -> Running {
         let running = Running::new();
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).insert(job, running.clone());
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(job, running.clone());
         running
     }
 
     fn remove(&self, job: JobId) {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).remove(&job);
+        self.jobs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&job);
     }
 }
 
@@ -97,7 +114,9 @@ pub async fn recover(app: &App) -> store::Result<()> {
     let (now, ids) = (app.clock.now(), app.ids.clone());
     let recovered = app
         .store
-        .write("recover_jobs", move |tx| ops::jobs::recover(tx, now, || DeliveryId(ids.uuid(now))))
+        .write("recover_jobs", move |tx| {
+            ops::jobs::recover(tx, now, || DeliveryId(ids.uuid(now)))
+        })
         .await?;
     if killed > 0 || recovered != ops::jobs::Recovered::default() {
         tracing::warn!(
@@ -129,7 +148,10 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     if !queued {
         return Ok(Next::Idle);
     }
-    let jobs = app.store.write("claim_jobs", move |tx| ops::jobs::claim(tx, free, &lease, now)).await?;
+    let jobs = app
+        .store
+        .write("claim_jobs", move |tx| ops::jobs::claim(tx, free, &lease, now))
+        .await?;
     for job in jobs {
         // Registered before the task exists: a cancel that comes at once finds it.
         let running = app.running.insert(job.id);

@@ -27,14 +27,18 @@ const EVENT_QUEUE: usize = 1024;
 /// Runs a claimed job and writes down how it ended. A panic on the way is the job's failure, not the worker's.
 pub(super) async fn run(app: &App, job: Job, token: &str, running: &Running) {
     let mut started = false;
-    let outcome = AssertUnwindSafe(attempt(app, &job, token, running, &mut started)).catch_unwind().await;
+    let outcome = AssertUnwindSafe(attempt(app, &job, token, running, &mut started))
+        .catch_unwind()
+        .await;
     let ending = match outcome {
         Ok(RunOutcome::Completed(result)) => Ending::Completed(result),
         Ok(RunOutcome::Cancelled) if running.reason() == Some(StopReason::Shutdown) && !started => {
             hand_back(app, &job, token).await;
             return;
         }
-        Ok(RunOutcome::Cancelled) if running.reason() == Some(StopReason::Shutdown) => Ending::worker_lost(true),
+        Ok(RunOutcome::Cancelled) if running.reason() == Some(StopReason::Shutdown) => {
+            Ending::worker_lost(true)
+        }
         Ok(RunOutcome::Cancelled) => Ending::Cancelled,
         Ok(RunOutcome::Failed(failure)) => Ending::Failed {
             class: failure.class.as_str().to_owned(),
@@ -47,7 +51,11 @@ pub(super) async fn run(app: &App, job: Job, token: &str, running: &Running) {
 }
 
 fn internal(message: &str) -> Ending {
-    Ending::Failed { class: "internal".to_owned(), error: message.to_owned(), stack: None }
+    Ending::Failed {
+        class: "internal".to_owned(),
+        error: message.to_owned(),
+        stack: None,
+    }
 }
 
 /// Tries until the store takes it: a run that has ended must not stay open because the disk was full for a minute.
@@ -82,7 +90,11 @@ async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
 
 async fn hand_back(app: &App, job: &Job, token: &str) {
     let (id, lease) = (job.id, token.to_owned());
-    match app.store.write("requeue_job", move |tx| jobs::requeue(tx, id, &lease)).await {
+    match app
+        .store
+        .write("requeue_job", move |tx| jobs::requeue(tx, id, &lease))
+        .await
+    {
         Ok(true) => tracing::info!(job = %id, "handed back to the queue: its code had not started"),
         Ok(false) => finish(app, job, token, Ending::Cancelled).await,
         // It is settled when the next server starts.
@@ -124,7 +136,11 @@ async fn attempt(app: &App, job: &Job, token: &str, running: &Running, started: 
 /// later knows that none of it has run. Whether it was let go.
 async fn let_go(app: &App, job: &Job, token: &str, go: oneshot::Sender<()>) -> bool {
     let (id, lease) = (job.id, token.to_owned());
-    match app.store.write("start_job", move |tx| jobs::start(tx, id, &lease)).await {
+    match app
+        .store
+        .write("start_job", move |tx| jobs::start(tx, id, &lease))
+        .await
+    {
         Ok(true) => go.send(()).is_ok(),
         Ok(false) => {
             app.running.cancel(id);
@@ -138,7 +154,12 @@ async fn let_go(app: &App, job: &Job, token: &str, go: oneshot::Sender<()>) -> b
 }
 
 fn failure(class: crate::runner::FailureClass, message: String) -> RunFailure {
-    RunFailure { class, message, stack: None, started: false }
+    RunFailure {
+        class,
+        message,
+        stack: None,
+        started: false,
+    }
 }
 
 /// Everything the runner needs: the bundle on this machine's disk, the declared credentials, the launch options.
@@ -147,7 +168,9 @@ async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
     let (tenant, deployment) = (job.tenant, job.deployment);
     let deployment = app
         .store
-        .read("job_deployment", move |tx| deployments::get(tx, tenant, deployment))
+        .read("job_deployment", move |tx| {
+            deployments::get(tx, tenant, deployment)
+        })
         .await
         .map_err(|error| failure(Runner, error.to_string()))?
         .ok_or_else(|| failure(Runner, "the job's deployment is gone".to_owned()))?;
@@ -155,8 +178,9 @@ async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
     let bundle_dir = crate::builds::ensure_bundle(app, &deployment)
         .await
         .map_err(|reason| failure(Runner, format!("the bundle could not be unpacked: {reason}")))?;
-    let credentials =
-        credentials(app, job, &launch).await.map_err(|reason| failure(Configuration, reason))?;
+    let credentials = credentials(app, job, &launch)
+        .await
+        .map_err(|reason| failure(Configuration, reason))?;
     Ok(RunRequest {
         job_id: job.id.to_string(),
         bundle_dir,
@@ -171,14 +195,27 @@ async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
         residential_proxy: job.launch.residential_proxy.clone(),
         disable_default_proxy: job.launch.disable_default_proxy.unwrap_or(false),
         timeout: Duration::from_secs(job.launch.timeout_seconds.into()),
-        screenshot: Some(app.settings.data_dir.join("screenshots").join(format!("{}.png", job.id))),
+        screenshot: Some(
+            app.settings
+                .data_dir
+                .join("screenshots")
+                .join(format!("{}.png", job.id)),
+        ),
     })
 }
 
 /// The credentials that the workflow declares and the one the job names, in the clear; never more than those.
-async fn credentials(app: &App, job: &Job, launch: &WorkflowLaunch) -> Result<BTreeMap<String, String>, String> {
+async fn credentials(
+    app: &App,
+    job: &Job,
+    launch: &WorkflowLaunch,
+) -> Result<BTreeMap<String, String>, String> {
     let (tenant, extra) = (job.tenant, job.launch.credential_id);
-    let declared: Vec<String> = launch.credential_names.iter().map(|name| name.to_lowercase()).collect();
+    let declared: Vec<String> = launch
+        .credential_names
+        .iter()
+        .map(|name| name.to_lowercase())
+        .collect();
     let found = app
         .store
         .read("job_credentials", move |tx| {
@@ -188,12 +225,17 @@ async fn credentials(app: &App, job: &Job, launch: &WorkflowLaunch) -> Result<BT
                 found.push((format!("\"{name}\", which the workflow declares,"), credential));
             }
             if let Some(id) = extra {
-                found.push((format!("{id}, which the job names,"), credentials::by_id(tx, tenant, id)?));
+                found.push((
+                    format!("{id}, which the job names,"),
+                    credentials::by_id(tx, tenant, id)?,
+                ));
             }
             let mut sealed = Vec::new();
             for (what, credential) in found {
                 let secret = match credential {
-                    Some(credential) => secrets::get(tx, tenant, credential.secret)?.map(|it| (credential, it)),
+                    Some(credential) => {
+                        secrets::get(tx, tenant, credential.secret)?.map(|it| (credential, it))
+                    }
                     None => None,
                 };
                 sealed.push((what, secret));
@@ -205,10 +247,16 @@ async fn credentials(app: &App, job: &Job, launch: &WorkflowLaunch) -> Result<BT
     let mut values = BTreeMap::new();
     for (what, secret) in found {
         let Some((credential, sealed)) = secret else {
-            return Err(format!("the credential {what} does not exist; make it with credentials/create"));
+            return Err(format!(
+                "the credential {what} does not exist; make it with credentials/create"
+            ));
         };
-        let value = vault::open(&app.keyring, tenant, credential.secret, &sealed)
-            .map_err(|error| format!("the credential \"{}\" cannot be decrypted: {error}", credential.name))?;
+        let value = vault::open(&app.keyring, tenant, credential.secret, &sealed).map_err(|error| {
+            format!(
+                "the credential \"{}\" cannot be decrypted: {error}",
+                credential.name
+            )
+        })?;
         values.insert(credential.name, value.expose_secret().to_owned());
     }
     Ok(values)

@@ -2,9 +2,13 @@
 
 use jiff::Timestamp;
 
-use super::{secrets::{self, SealedSecret}};
-use crate::store::{error::Result, tx::{Row, Tx, params}, value::Json};
+use super::secrets::{self, SealedSecret};
 use crate::domain::{CredentialId, ExportedWorkflow, JobId, Launch, SecretId, TenantId};
+use crate::store::{
+    error::Result,
+    tx::{Row, Tx, params},
+    value::Json,
+};
 
 /// A credential, without its value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -129,7 +133,9 @@ pub fn update(
     if let Some(name) = &name
         && by_name(tx, tenant, name)?.is_some_and(|other| other.id != id)
     {
-        return Ok(Change::Refused(format!("name: there is a credential \"{name}\" already")));
+        return Ok(Change::Refused(format!(
+            "name: there is a credential \"{name}\" already"
+        )));
     }
     write(tx, tenant, id, (name, secret), now).map(|()| Change::Done)
 }
@@ -157,11 +163,18 @@ fn write(
 /// # Errors
 /// What the engine refuses.
 pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: CredentialId) -> Result<Change> {
-    let Some(credential) = by_id(tx, tenant, id)? else { return Ok(Change::Unknown) };
+    let Some(credential) = by_id(tx, tenant, id)? else {
+        return Ok(Change::Unknown);
+    };
     if let Some(job) = job_that_needs(tx, tenant, &credential)? {
-        return Ok(Change::Refused(format!("credential: the unfinished job {job} needs it")));
+        return Ok(Change::Refused(format!(
+            "credential: the unfinished job {job} needs it"
+        )));
     }
-    tx.execute_one("DELETE FROM credentials WHERE tenant_id = $1 AND id = $2", params![tenant, id])?;
+    tx.execute_one(
+        "DELETE FROM credentials WHERE tenant_id = $1 AND id = $2",
+        params![tenant, id],
+    )?;
     Ok(Change::Done)
 }
 

@@ -3,8 +3,13 @@
 use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
-use crate::store::{PageCursor, error::Result, tx::{Row, Tx, params}, value::Json};
 use crate::domain::{DeliveryId, EndpointId, Job, JobId, Receiver, SecretId, TenantId};
+use crate::store::{
+    PageCursor,
+    error::Result,
+    tx::{Row, Tx, params},
+    value::Json,
+};
 
 /// A delivery that is due.
 #[derive(Debug, Clone)]
@@ -150,7 +155,10 @@ pub fn record(
 /// # Errors
 /// What the engine refuses.
 pub fn recover(tx: &mut Tx<'_>) -> Result<u64> {
-    tx.execute("UPDATE deliveries SET lease_token = NULL WHERE lease_token IS NOT NULL", &[])
+    tx.execute(
+        "UPDATE deliveries SET lease_token = NULL WHERE lease_token IS NOT NULL",
+        &[],
+    )
 }
 
 /// When the next attempt is due that nobody makes already.

@@ -2,12 +2,17 @@
 
 use jiff::Timestamp;
 
-use crate::store::{error::Result, tx::{Row, Tx, params}, value::Json};
 use crate::domain::{
     Deployment, DeploymentId, DeploymentStatus, ExportedWorkflow, TenantId, Workflow, WorkflowId,
 };
+use crate::store::{
+    error::Result,
+    tx::{Row, Tx, params},
+    value::Json,
+};
 
-const DEPLOYMENT: &str = "d.id AS deployment_id, d.tenant_id, d.bundle_sha256, d.entry_point, d.description, d.status,
+const DEPLOYMENT: &str =
+    "d.id AS deployment_id, d.tenant_id, d.bundle_sha256, d.entry_point, d.description, d.status,
     d.build_error, d.workflows, d.created_at AS deployment_created_at, d.built_at";
 
 fn read(row: &Row<'_>) -> Result<Deployment> {
@@ -65,7 +70,8 @@ pub fn building(tx: &mut Tx<'_>, limit: u32) -> Result<Vec<Deployment>> {
 /// # Errors
 /// What the engine refuses.
 pub fn archive(tx: &mut Tx<'_>, id: DeploymentId) -> Result<Option<Vec<u8>>> {
-    let sql = "SELECT b.archive FROM deployments d JOIN bundles b ON b.sha256 = d.bundle_sha256 WHERE d.id = $1";
+    let sql =
+        "SELECT b.archive FROM deployments d JOIN bundles b ON b.sha256 = d.bundle_sha256 WHERE d.id = $1";
     tx.query_opt(sql, params![id], |row| row.get("archive"))
 }
 
@@ -132,7 +138,11 @@ pub fn list(
         "SELECT {DEPLOYMENT} FROM deployments d WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.status = $2)
          ORDER BY d.created_at DESC, d.id DESC LIMIT $3"
     );
-    tx.query(&sql, params![tenant, status.map(DeploymentStatus::as_str), limit], read)
+    tx.query(
+        &sql,
+        params![tenant, status.map(DeploymentStatus::as_str), limit],
+        read,
+    )
 }
 
 fn workflow(row: &Row<'_>) -> Result<Workflow> {
@@ -175,5 +185,8 @@ pub fn get_workflow(tx: &mut Tx<'_>, tenant: TenantId, name: &str) -> Result<Opt
 /// # Errors
 /// What the engine refuses.
 pub fn delete_workflow(tx: &mut Tx<'_>, tenant: TenantId, name: &str) -> Result<bool> {
-    Ok(tx.execute("DELETE FROM workflows WHERE tenant_id = $1 AND name = $2", params![tenant, name])? == 1)
+    Ok(tx.execute(
+        "DELETE FROM workflows WHERE tenant_id = $1 AND name = $2",
+        params![tenant, name],
+    )? == 1)
 }

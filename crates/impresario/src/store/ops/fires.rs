@@ -2,9 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::{schedules};
-use crate::store::{error::{Result, StoreError}, tx::{Row, Tx, params}};
+use super::schedules;
 use crate::domain::{FirePlan, JobId, Missed, Schedule, ScheduleId, TenantId};
+use crate::store::{
+    error::{Result, StoreError},
+    tx::{Row, Tx, params},
+};
 
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -30,9 +33,15 @@ pub fn fire_due(
     plan: impl Fn(&Schedule) -> Option<FirePlan>,
     new_job: impl Fn() -> JobId,
 ) -> Result<Fired> {
-    let sql = "SELECT * FROM schedules WHERE enabled = 1 AND next_fire_at <= $1 ORDER BY next_fire_at LIMIT $2";
-    let due = tx.query(sql, params![now, limit], |row| Ok((row.get::<String>("id")?, schedules::read(row))))?;
-    let mut fired = Fired { looked_at: due.len(), ..Fired::default() };
+    let sql =
+        "SELECT * FROM schedules WHERE enabled = 1 AND next_fire_at <= $1 ORDER BY next_fire_at LIMIT $2";
+    let due = tx.query(sql, params![now, limit], |row| {
+        Ok((row.get::<String>("id")?, schedules::read(row)))
+    })?;
+    let mut fired = Fired {
+        looked_at: due.len(),
+        ..Fired::default()
+    };
     for (id, schedule) in due {
         let schedule = match schedule {
             Ok(schedule) => schedule,
@@ -62,7 +71,12 @@ enum Outcome {
 }
 
 /// Carries out one schedule's plan.
-fn fire(tx: &mut Tx<'_>, schedule: &Schedule, plan: FirePlan, (job, now): (JobId, Timestamp)) -> Result<Outcome> {
+fn fire(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    plan: FirePlan,
+    (job, now): (JobId, Timestamp),
+) -> Result<Outcome> {
     if let Some(missed) = plan.missed {
         record_missed(tx, schedule, missed, now)?;
     }
@@ -105,7 +119,8 @@ fn create_job(
     fire_at: Timestamp,
     (job, now): (JobId, Timestamp),
 ) -> Result<bool> {
-    let sql = "INSERT INTO jobs (id, tenant_id, schedule_id, fire_at, workflow_id, workflow, deployment_id, params,
+    let sql =
+        "INSERT INTO jobs (id, tenant_id, schedule_id, fire_at, workflow_id, workflow, deployment_id, params,
                  launch, callback_url, callback_secret_id, skip_callbacks, status, created_at)
                SELECT $1, s.tenant_id, s.id, $2, w.id, w.name, w.deployment_id, s.params,
                  s.launch, s.callback_url, s.callback_secret_id, s.skip_callbacks, 'queued', $3

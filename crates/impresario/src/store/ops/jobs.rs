@@ -3,10 +3,19 @@
 use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
-use super::{deliveries, secrets::{self, SealedSecret}};
-use crate::store::{PageCursor, error::{Result, StoreError}, tx::{Row, Tx, params}, value::Json};
+use super::{
+    deliveries,
+    secrets::{self, SealedSecret},
+};
 use crate::domain::{
-    DeliveryId, Ending, Job, JobId, JobStatus, NewJob, Receiver, ScheduleId, SecretId, TenantId, callback_body, event_of,
+    DeliveryId, Ending, Job, JobId, JobStatus, NewJob, Receiver, ScheduleId, SecretId, TenantId,
+    callback_body, event_of,
+};
+use crate::store::{
+    PageCursor,
+    error::{Result, StoreError},
+    tx::{Row, Tx, params},
+    value::Json,
 };
 
 const SELECT: &str = "SELECT j.id, j.tenant_id, j.schedule_id, j.fire_at, j.workflow_id, j.workflow, j.deployment_id,
@@ -21,7 +30,9 @@ fn read(row: &Row<'_>) -> Result<Job> {
     Ok(Job {
         id: row.get("id")?,
         tenant: row.get("tenant_id")?,
-        schedule: row.get::<Option<ScheduleId>>("schedule_id")?.zip(row.get("fire_at")?),
+        schedule: row
+            .get::<Option<ScheduleId>>("schedule_id")?
+            .zip(row.get("fire_at")?),
         workflow_id: row.get("workflow_id")?,
         workflow: row.get("workflow")?,
         deployment: row.get("deployment_id")?,
@@ -106,12 +117,23 @@ pub fn create(
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn by_nonce(tx: &mut Tx<'_>, tenant: TenantId, nonce: &str, request: &str) -> Result<Option<CreateOutcome>> {
+pub fn by_nonce(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    nonce: &str,
+    request: &str,
+) -> Result<Option<CreateOutcome>> {
     let sql = format!("{SELECT} WHERE j.tenant_id = $1 AND j.nonce = $2");
-    let Some(job) = tx.query_opt(&sql, params![tenant, nonce], read)? else { return Ok(None) };
+    let Some(job) = tx.query_opt(&sql, params![tenant, nonce], read)? else {
+        return Ok(None);
+    };
     let sql = "SELECT id FROM jobs WHERE id = $1 AND nonce_request = $2";
     let same = tx.query_opt(sql, params![job.id, request], |_| Ok(()))?.is_some();
-    Ok(Some(if same { CreateOutcome::Known(job) } else { CreateOutcome::NonceTaken(job) }))
+    Ok(Some(if same {
+        CreateOutcome::Known(job)
+    } else {
+        CreateOutcome::NonceTaken(job)
+    }))
 }
 
 /// A job of this tenant.
@@ -152,7 +174,11 @@ pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: JobFilter, limit: u32) ->
          ORDER BY j.created_at DESC, j.id DESC LIMIT $7"
     );
     let status = filter.status.map(JobStatus::as_str);
-    tx.query(&sql, params![tenant, status, filter.schedule, filter.workflow, at, id, limit], read)
+    tx.query(
+        &sql,
+        params![tenant, status, filter.schedule, filter.workflow, at, id, limit],
+        read,
+    )
 }
 
 /// Takes the oldest queued jobs, at most `limit`, for whoever holds `token`.
@@ -161,7 +187,9 @@ pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: JobFilter, limit: u32) ->
 /// What the engine refuses. A job that cannot be read is failed on the spot, so that it does not stop the queue.
 pub fn claim(tx: &mut Tx<'_>, limit: usize, token: &str, now: Timestamp) -> Result<Vec<Job>> {
     let sql = format!("{SELECT} WHERE j.status = 'queued' ORDER BY j.created_at, j.id LIMIT $1");
-    let queued = tx.query(&sql, params![limit], |row| Ok((row.get::<String>("id")?, read(row))))?;
+    let queued = tx.query(&sql, params![limit], |row| {
+        Ok((row.get::<String>("id")?, read(row)))
+    })?;
     let mut claimed = Vec::with_capacity(queued.len());
     for (id, job) in queued {
         match job {
@@ -227,7 +255,9 @@ pub fn finish(
     let sql = format!(
         "{SELECT} WHERE j.id = $1 AND j.lease_token = $2 AND j.status IN ('starting_browser', 'running')"
     );
-    let Some(job) = tx.query_opt(&sql, params![id, token], read)? else { return Ok(None) };
+    let Some(job) = tx.query_opt(&sql, params![id, token], read)? else {
+        return Ok(None);
+    };
     end(tx, job, ending, now, &new_delivery).map(Some)
 }
 
@@ -276,7 +306,9 @@ fn end(
 
 /// A failure counts, a success clears, a cancel leaves the schedule as it was. The schedule may be gone.
 fn tell_schedule(tx: &mut Tx<'_>, job: &Job) -> Result<()> {
-    let Some((schedule, _)) = job.schedule else { return Ok(()) };
+    let Some((schedule, _)) = job.schedule else {
+        return Ok(());
+    };
     match job.status {
         JobStatus::Completed => tx.execute(
             "UPDATE schedules SET last_error = NULL, consecutive_failures = 0 WHERE id = $1",
@@ -297,7 +329,11 @@ fn receivers(tx: &mut Tx<'_>, job: &Job) -> Result<Vec<Receiver>> {
         return Ok(Vec::new());
     }
     if let Some((url, secret)) = &job.callback {
-        return Ok(vec![Receiver { endpoint: None, url: url.clone(), secret: *secret }]);
+        return Ok(vec![Receiver {
+            endpoint: None,
+            url: url.clone(),
+            secret: *secret,
+        }]);
     }
     tx.query(
         "SELECT id, url, secret_id FROM webhook_endpoints WHERE tenant_id = $1 AND active = 1 ORDER BY created_at, id",
@@ -330,7 +366,9 @@ pub enum CancelOutcome {
 /// # Errors
 /// What the engine refuses.
 pub fn cancel(tx: &mut Tx<'_>, tenant: TenantId, id: JobId, now: Timestamp) -> Result<CancelOutcome> {
-    let Some(job) = get(tx, tenant, id)? else { return Ok(CancelOutcome::Unknown) };
+    let Some(job) = get(tx, tenant, id)? else {
+        return Ok(CancelOutcome::Unknown);
+    };
     if job.status.is_final() {
         return Ok(CancelOutcome::Finished(job));
     }
@@ -362,13 +400,10 @@ pub struct Recovered {
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn recover(
-    tx: &mut Tx<'_>,
-    now: Timestamp,
-    new_delivery: impl Fn() -> DeliveryId,
-) -> Result<Recovered> {
+pub fn recover(tx: &mut Tx<'_>, now: Timestamp, new_delivery: impl Fn() -> DeliveryId) -> Result<Recovered> {
     let mut recovered = Recovered::default();
-    let sql = format!("{SELECT} WHERE j.status IN ('starting_browser', 'running') AND j.cancel_requested = 1");
+    let sql =
+        format!("{SELECT} WHERE j.status IN ('starting_browser', 'running') AND j.cancel_requested = 1");
     for job in tx.query(&sql, &[], read)? {
         end(tx, job, Ending::Cancelled, now, &new_delivery)?;
         recovered.cancelled += 1;
@@ -390,5 +425,9 @@ pub fn recover(
 /// # Errors
 /// What the engine refuses.
 pub fn any_queued(tx: &mut Tx<'_>) -> Result<bool> {
-    Ok(tx.query_opt("SELECT id FROM jobs WHERE status = 'queued' LIMIT 1", &[], |_| Ok(()))?.is_some())
+    Ok(tx
+        .query_opt("SELECT id FROM jobs WHERE status = 'queued' LIMIT 1", &[], |_| {
+            Ok(())
+        })?
+        .is_some())
 }

@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::store::{error::Result, tx::{Tx, params}};
 use crate::domain::{JobId, TenantId};
+use crate::store::{
+    error::Result,
+    tx::{Tx, params},
+};
 
 /// A line, as it comes from a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +74,14 @@ pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: LogFilter, limit: u32) ->
          WHERE l.tenant_id = $1 AND l.id > $2 AND ($3 IS NULL OR l.job_id = $3)
            AND ($4 IS NULL OR j.workflow = $4) AND ($5 IS NULL OR l.level = $5)
          ORDER BY l.id LIMIT $6",
-        params![tenant, filter.after, filter.job, filter.workflow, filter.level, limit],
+        params![
+            tenant,
+            filter.after,
+            filter.job,
+            filter.workflow,
+            filter.level,
+            limit
+        ],
         |row| {
             Ok(LogLine {
                 number: row.get("id")?,

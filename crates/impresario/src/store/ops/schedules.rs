@@ -2,9 +2,14 @@
 
 use jiff::Timestamp;
 
-use super::{secrets::{self, SealedSecret}};
-use crate::store::{PageCursor, error::Result, tx::{Row, Tx, params}, value::Json};
+use super::secrets::{self, SealedSecret};
 use crate::domain::{Pattern, Schedule, ScheduleDraft, ScheduleId, TenantId};
+use crate::store::{
+    PageCursor,
+    error::Result,
+    tx::{Row, Tx, params},
+    value::Json,
+};
 
 const COLUMNS: &str = "id, tenant_id, workflow, params, cron_expr, timezone, launch, callback_url, \
      callback_secret_id, skip_callbacks, enabled, next_fire_at, last_fire_at, last_job_id, last_error, \
@@ -12,7 +17,8 @@ const COLUMNS: &str = "id, tenant_id, workflow, params, cron_expr, timezone, lau
 
 pub(super) fn read(row: &Row<'_>) -> Result<Schedule> {
     let (expr, zone): (String, String) = (row.get("cron_expr")?, row.get("timezone")?);
-    let pattern = Pattern::parse(&expr, &zone).map_err(|error| row.corrupt("cron_expr", error.to_string()))?;
+    let pattern =
+        Pattern::parse(&expr, &zone).map_err(|error| row.corrupt("cron_expr", error.to_string()))?;
     Ok(Schedule {
         id: row.get("id")?,
         tenant: row.get("tenant_id")?,
@@ -120,7 +126,11 @@ pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: ScheduleFilter, limit: u3
            AND ($4 IS NULL OR (created_at, id) < ($4, $5))
          ORDER BY created_at DESC, id DESC LIMIT $6"
     );
-    tx.query(&sql, params![tenant, filter.enabled, filter.workflow, at, id, limit], read)
+    tx.query(
+        &sql,
+        params![tenant, filter.enabled, filter.workflow, at, id, limit],
+        read,
+    )
 }
 
 /// Writes the owner's changes, with a new callback secret if there is one, and puts the cursor where
@@ -158,7 +168,12 @@ pub fn update(
             now,
         ],
     )?;
-    Ok(Schedule { draft, next_fire_at: cursor, updated_at: now, ..old.clone() })
+    Ok(Schedule {
+        draft,
+        next_fire_at: cursor,
+        updated_at: now,
+        ..old.clone()
+    })
 }
 
 /// Removes a schedule; `false` where there is none. Its jobs and its ledger stay.
@@ -166,5 +181,8 @@ pub fn update(
 /// # Errors
 /// What the engine refuses.
 pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId) -> Result<bool> {
-    Ok(tx.execute("DELETE FROM schedules WHERE tenant_id = $1 AND id = $2", params![tenant, id])? == 1)
+    Ok(tx.execute(
+        "DELETE FROM schedules WHERE tenant_id = $1 AND id = $2",
+        params![tenant, id],
+    )? == 1)
 }

@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::store::{error::Result, tx::{Tx, params}};
 use crate::domain::{SecretId, TenantId};
+use crate::store::{
+    error::Result,
+    tx::{Tx, params},
+};
 
 /// A secret that was sealed for its row.
 #[derive(Debug, Clone)]
@@ -30,7 +33,9 @@ pub fn insert(tx: &mut Tx<'_>, tenant: TenantId, secret: SealedSecret, now: Time
 /// # Errors
 /// What the engine refuses.
 pub fn get(tx: &mut Tx<'_>, tenant: TenantId, id: SecretId) -> Result<Option<Vec<u8>>> {
-    tx.query_opt("SELECT sealed FROM secrets WHERE tenant_id = $1 AND id = $2", params![tenant, id], |row| {
-        row.get("sealed")
-    })
+    tx.query_opt(
+        "SELECT sealed FROM secrets WHERE tenant_id = $1 AND id = $2",
+        params![tenant, id],
+        |row| row.get("sealed"),
+    )
 }

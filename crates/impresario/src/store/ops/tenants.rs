@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use crate::store::{error::Result, tx::{Row, Tx, params}};
 use crate::domain::{KeyId, TenantId};
+use crate::store::{
+    error::Result,
+    tx::{Row, Tx, params},
+};
 
 /// A tenant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +46,11 @@ pub struct StoredApiKey {
 }
 
 fn tenant(row: &Row<'_>) -> Result<Tenant> {
-    Ok(Tenant { id: row.get("id")?, name: row.get("name")?, created_at: row.get("created_at")? })
+    Ok(Tenant {
+        id: row.get("id")?,
+        name: row.get("name")?,
+        created_at: row.get("created_at")?,
+    })
 }
 
 /// Adds a tenant; `false` where the name is taken.
@@ -60,7 +67,11 @@ pub fn create(tx: &mut Tx<'_>, tenant: Tenant) -> Result<bool> {
 /// # Errors
 /// What the engine refuses.
 pub fn list(tx: &mut Tx<'_>) -> Result<Vec<Tenant>> {
-    tx.query("SELECT id, name, created_at FROM tenants ORDER BY name", &[], tenant)
+    tx.query(
+        "SELECT id, name, created_at FROM tenants ORDER BY name",
+        &[],
+        tenant,
+    )
 }
 
 /// A tenant by its name or its id.
@@ -80,7 +91,15 @@ pub fn add_key(tx: &mut Tx<'_>, key: NewApiKey, now: Timestamp) -> Result<()> {
     tx.execute_one(
         "INSERT INTO api_keys (id, tenant_id, public_id, hash, label, start, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        params![key.id, key.tenant, key.public_id, key.hash.to_vec(), key.label, key.start, now],
+        params![
+            key.id,
+            key.tenant,
+            key.public_id,
+            key.hash.to_vec(),
+            key.label,
+            key.start,
+            now
+        ],
     )
 }
 
@@ -92,6 +111,11 @@ pub fn live_key(tx: &mut Tx<'_>, public_id: &str) -> Result<Option<StoredApiKey>
     tx.query_opt(
         "SELECT tenant_id, hash FROM api_keys WHERE public_id = $1 AND revoked_at IS NULL",
         params![public_id],
-        |row| Ok(StoredApiKey { tenant: row.get("tenant_id")?, hash: row.get("hash")? }),
+        |row| {
+            Ok(StoredApiKey {
+                tenant: row.get("tenant_id")?,
+                hash: row.get("hash")?,
+            })
+        },
     )
 }

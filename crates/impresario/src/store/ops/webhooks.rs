@@ -2,9 +2,12 @@
 
 use jiff::Timestamp;
 
-use super::{secrets::{self, SealedSecret}};
-use crate::store::{error::Result, tx::{Row, Tx, params}};
+use super::secrets::{self, SealedSecret};
 use crate::domain::{EndpointId, TenantId};
+use crate::store::{
+    error::Result,
+    tx::{Row, Tx, params},
+};
 
 /// A stored webhook.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,7 +95,10 @@ pub fn update(
 ) -> Result<bool> {
     let secret_id = change.secret.as_ref().map(|secret| secret.id);
     let known = "SELECT id FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
-    if tx.query_opt(known, params![tenant, id], |row| row.get::<EndpointId>("id"))?.is_none() {
+    if tx
+        .query_opt(known, params![tenant, id], |row| row.get::<EndpointId>("id"))?
+        .is_none()
+    {
         return Ok(false);
     }
     if let Some(secret) = change.secret {
