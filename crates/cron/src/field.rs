@@ -80,10 +80,15 @@ impl Field {
     }
 
     /// The value of a three-letter name in any case, if it is one of this field.
+    #[inline(always)]
     pub(crate) fn value_of(self, name: [u8; 3]) -> Option<u32> {
-        let name = name.map(|b| b.to_ascii_uppercase());
-        let index = self.names().iter().position(|n| *n == name)?;
-        Some(self.min() + index as u32)
+        // Clearing this bit maps the two cases of a letter to one, and nothing else to a capital letter.
+        let [a, b, c] = name.map(|byte| byte & !0x20);
+        match self {
+            Field::Month => month_named([a, b, c]),
+            Field::DayOfWeek => weekday_named([a, b, c]),
+            _ => None,
+        }
     }
 
     /// The short name of a value, for the two fields that have names.
@@ -100,3 +105,26 @@ const MONTHS: [[u8; 3]; 12] = [
 ];
 
 const WEEKDAYS: [[u8; 3]; 7] = [*b"SUN", *b"MON", *b"TUE", *b"WED", *b"THU", *b"FRI", *b"SAT"];
+
+fn month_named(name: [u8; 3]) -> Option<u32> {
+    MONTHS
+        .iter()
+        .zip(1..)
+        .find(|(known, _)| **known == name)
+        .map(|(_, value)| value)
+}
+
+/// A few comparisons instead of a walk: `MON-FRI` is the most common text there is.
+#[inline(always)]
+fn weekday_named(name: [u8; 3]) -> Option<u32> {
+    let value = match name[0] {
+        b'M' => 1,
+        b'T' if name[1] == b'U' => 2,
+        b'W' => 3,
+        b'T' => 4,
+        b'F' => 5,
+        b'S' if name[1] == b'A' => 6,
+        _ => 0,
+    };
+    (WEEKDAYS[value] == name).then_some(value as u32)
+}

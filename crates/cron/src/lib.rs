@@ -63,3 +63,8 @@ pub use fires::{Dst, Fire, Fires};
 pub use parse::MAX_LENGTH;
 pub use pattern::Cron;
 pub use zone::{Zone, ZoneError};
+
+/// Runs the example of the README as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -21,6 +21,9 @@ pub(crate) struct Fault {
     pub(crate) end: usize,
 }
 
+/// A word and a pointer: what is read comes back in registers.
+type Read<T> = Result<T, Box<Fault>>;
+
 impl FromStr for Cron {
     type Err = CronError;
 
@@ -41,16 +44,17 @@ impl FromStr for Cron {
             };
             return Err(explain(text, fault));
         }
-        read(text.as_bytes()).map_err(|fault| explain(text, fault))
+        read(text.as_bytes()).map_err(|fault| explain(text, *fault))
     }
 }
 
+#[inline(always)]
 pub(crate) fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
 /// Reads an expression of any length; the caller bounds it.
-pub(crate) fn read(bytes: &[u8]) -> Result<Cron, Fault> {
+pub(crate) fn read(bytes: &[u8]) -> Read<Cron> {
     let mut reader = Reader {
         bytes,
         at: 0,
@@ -94,8 +98,14 @@ struct Reader<'t> {
 
 impl Reader<'_> {
     /// The next byte, or a blank at the end: both end a field.
+    #[inline(always)]
     fn peek(&self) -> u8 {
-        self.bytes.get(self.at).copied().unwrap_or(b' ')
+        self.peek_at(0)
+    }
+
+    #[inline(always)]
+    fn peek_at(&self, distance: usize) -> u8 {
+        self.bytes.get(self.at + distance).copied().unwrap_or(b' ')
     }
 
     fn take(&mut self, byte: u8) -> bool {
@@ -104,6 +114,7 @@ impl Reader<'_> {
         found
     }
 
+    #[inline(always)]
     fn skip_blanks(&mut self) {
         while self.bytes.get(self.at).copied().is_some_and(is_blank) {
             self.at += 1;
@@ -111,32 +122,32 @@ impl Reader<'_> {
     }
 
     #[cold]
-    fn fault(&self, kind: CronErrorKind, field: Option<Field>, start: usize) -> Fault {
-        Fault {
+    fn fault(&self, kind: CronErrorKind, field: Option<Field>, start: usize) -> Box<Fault> {
+        Box::new(Fault {
             kind,
             field,
             start,
             end: self.at.max(start),
-        }
+        })
     }
 
     /// A fault in the item that starts at `start`: it reaches to the next comma or blank.
     #[cold]
-    fn bad_item(&self, kind: CronErrorKind, field: Field, start: usize) -> Fault {
+    fn bad_item(&self, kind: CronErrorKind, field: Field, start: usize) -> Box<Fault> {
         let rest = self.bytes.get(start..).unwrap_or_default();
         let length = rest
             .iter()
             .position(|&b| b == b',' || is_blank(b))
             .unwrap_or(rest.len());
-        Fault {
+        Box::new(Fault {
             kind,
             field: Some(field),
             start,
             end: start + length,
-        }
+        })
     }
 
-    fn nickname(&mut self) -> Result<Cron, Fault> {
+    fn nickname(&mut self) -> Read<Cron> {
         let start = self.at;
         let length = self.bytes[start..].iter().position(|&b| is_blank(b));
         self.at = length.map_or(self.bytes.len(), |length| start + length);
@@ -157,20 +168,50 @@ impl Reader<'_> {
         read(meaning)
     }
 
-    /// Reads a field and the blanks behind it.
-    #[inline]
-    fn field(&mut self, field: Field) -> Result<u64, Fault> {
+    /// Reads a field and the blanks behind it. The commonest forms are read here, each field in its own copy.
+    #[inline(always)]
+    fn field(&mut self, field: Field) -> Read<u64> {
         if self.at == self.bytes.len() {
             return Err(self.fault(CronErrorKind::FieldCount, None, self.at));
         }
-        let first = self.peek();
-        if first == b'*' || first == b'?' {
+        let (first, second, third) = (self.peek(), self.peek_at(1), self.peek_at(2));
+        if first == b'*' || (first == b'?' && field.is_day()) {
             self.flags |= match field {
                 Field::Minute | Field::Hour => WILD,
                 Field::DayOfMonth | Field::DayOfWeek => BOTH,
                 Field::Month => 0,
             };
+            if is_blank(second) {
+                return Ok(self.end_field(1, spread(field.min(), field.max(), 1)));
+            }
+            let step = u32::from(third.wrapping_sub(b'0'));
+            if second == b'/' && (1..=9).contains(&step) && is_blank(self.peek_at(3)) {
+                return Ok(self.end_field(3, spread(field.min(), field.max(), step)));
+            }
         }
+        let (tens, ones) = (
+            u32::from(first.wrapping_sub(b'0')),
+            u32::from(second.wrapping_sub(b'0')),
+        );
+        let allowed = field.min()..=field.max();
+        if tens <= 9 && is_blank(second) && allowed.contains(&tens) {
+            return Ok(self.end_field(1, 1 << tens));
+        }
+        if tens <= 9 && ones <= 9 && is_blank(third) && allowed.contains(&(10 * tens + ones)) {
+            return Ok(self.end_field(2, 1 << (10 * tens + ones)));
+        }
+        self.list(field)
+    }
+
+    #[inline(always)]
+    fn end_field(&mut self, length: usize, mask: u64) -> u64 {
+        self.at += length;
+        self.skip_blanks();
+        mask
+    }
+
+    #[inline(never)]
+    fn list(&mut self, field: Field) -> Read<u64> {
         let mut mask = 0;
         loop {
             mask |= self.item(field)?;
@@ -183,7 +224,7 @@ impl Reader<'_> {
     }
 
     #[inline]
-    fn item(&mut self, field: Field) -> Result<u64, Fault> {
+    fn item(&mut self, field: Field) -> Read<u64> {
         let start = self.at;
         let first = self.peek();
         let (low, mut high, mut stepped_to_end) = if first == b'*' || (first == b'?' && field.is_day()) {
@@ -220,7 +261,7 @@ impl Reader<'_> {
 
     /// A number or a name.
     #[inline]
-    fn value(&mut self, field: Field, item: usize) -> Result<u32, Fault> {
+    fn value(&mut self, field: Field, item: usize) -> Read<u32> {
         let start = self.at;
         let first = self.peek();
         if first.is_ascii_digit() {
@@ -260,7 +301,7 @@ impl Reader<'_> {
         value
     }
 
-    fn range_end(&mut self, field: Field, low: u32, item: usize) -> Result<u32, Fault> {
+    fn range_end(&mut self, field: Field, low: u32, item: usize) -> Read<u32> {
         let next = self.peek();
         if !next.is_ascii_alphanumeric() {
             return Err(self.bad_item(CronErrorKind::InvalidRange, field, item));
@@ -277,7 +318,7 @@ impl Reader<'_> {
         }
     }
 
-    fn step(&mut self, field: Field, item: usize) -> Result<u32, Fault> {
+    fn step(&mut self, field: Field, item: usize) -> Read<u32> {
         let step = if self.peek().is_ascii_digit() {
             self.number()
         } else {
@@ -293,7 +334,7 @@ impl Reader<'_> {
     }
 
     /// `L` or `LW`.
-    fn last_day(&mut self, field: Field, start: usize) -> Result<u64, Fault> {
+    fn last_day(&mut self, field: Field, start: usize) -> Read<u64> {
         self.at += 1;
         let weekday = self.peek().eq_ignore_ascii_case(&b'W');
         self.at += usize::from(weekday);
@@ -304,7 +345,7 @@ impl Reader<'_> {
 
     /// What may follow a single day: `15W`, `5L`, `TUE#2`. Tells whether there was any.
     #[inline]
-    fn special(&mut self, field: Field, value: u32, start: usize) -> Result<bool, Fault> {
+    fn special(&mut self, field: Field, value: u32, start: usize) -> Read<bool> {
         let next = self.peek();
         match field {
             Field::DayOfMonth if next.eq_ignore_ascii_case(&b'W') => {
@@ -330,7 +371,7 @@ impl Reader<'_> {
         Ok(true)
     }
 
-    fn end_of_special(&self, field: Field, start: usize) -> Result<(), Fault> {
+    fn end_of_special(&self, field: Field, start: usize) -> Read<()> {
         let next = self.peek();
         if next == b',' || is_blank(next) {
             return Ok(());
@@ -340,16 +381,26 @@ impl Reader<'_> {
 }
 
 /// The bits `low`, `low + step`, … up to `high`.
-#[inline]
+#[inline(always)]
 fn spread(low: u32, high: u32, step: u32) -> u64 {
-    if step == 1 {
-        return (2_u64 << high) - (1_u64 << low);
-    }
-    let mut mask = 0;
-    let mut value = low;
-    while value <= high {
-        mask |= 1 << value;
-        value += step;
-    }
-    mask
+    let from_low = EVERY[step.min(MAX_STEP) as usize] << low;
+    from_low & ((2 << high) - 1)
 }
+
+/// Larger steps than this keep the first value only.
+const MAX_STEP: u32 = 60;
+
+/// For each step the bits 0, step, 2 * step, …
+const EVERY: [u64; MAX_STEP as usize + 1] = {
+    let mut table = [0; MAX_STEP as usize + 1];
+    let mut step = 1;
+    while step < table.len() {
+        let mut bit = 0;
+        while bit < 64 {
+            table[step] |= 1 << bit;
+            bit += step;
+        }
+        step += 1;
+    }
+    table
+};

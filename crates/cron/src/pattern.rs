@@ -54,6 +54,9 @@ pub(crate) const ALL_HOURS: u32 = (1 << 24) - 1;
 pub(crate) const ALL_DAYS: u32 = 0xffff_fffe;
 pub(crate) const ALL_MONTHS: u16 = 0x1ffe;
 pub(crate) const ALL_WEEKDAYS: u8 = 0x7f;
+const FEBRUARY: u16 = 1 << 2;
+/// Those with 31 days.
+const LONG_MONTHS: u16 = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 12;
 
 /// Seven days as a bit pattern, repeated over the six weeks a month can touch.
 const WEEKS: u64 = 1 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 28 | 1 << 35;
@@ -89,32 +92,26 @@ impl Cron {
     }
 
     /// Brings patterns of one meaning to one form, so that `==` compares meanings.
+    #[inline]
     pub(crate) fn canonical(mut self) -> Cron {
-        if self.days == ALL_DAYS {
-            self.nearest = 0;
-            self.flags &= !(LAST | LAST_WEEKDAY);
+        let special = self.nth != 0 || self.nearest != 0 || self.has(LAST | LAST_WEEKDAY);
+        if special {
+            self.drop_implied();
         }
-        if self.weekdays == ALL_WEEKDAYS {
-            self.nth = 0;
-        }
-        self.nth = without_implied(self.nth, self.weekdays);
         let all_days = self.days == ALL_DAYS;
         let all_weekdays = self.weekdays == ALL_WEEKDAYS;
-        if !self.has(BOTH) && (all_days || all_weekdays) {
-            self.days = ALL_DAYS;
-            self.nearest = 0;
-            self.flags &= !(LAST | LAST_WEEKDAY);
-            self.weekdays = ALL_WEEKDAYS;
-            self.nth = 0;
-        }
-        if self.days == ALL_DAYS || self.weekdays == ALL_WEEKDAYS {
+        if all_days || all_weekdays {
+            if !self.has(BOTH) {
+                self.days = ALL_DAYS;
+                self.weekdays = ALL_WEEKDAYS;
+                self.nth = 0;
+                self.nearest = 0;
+                self.flags &= !(LAST | LAST_WEEKDAY | SPECIAL);
+            }
             self.flags |= BOTH;
-        }
-        if self.nearest != 0 || self.nth != 0 || self.has(LAST | LAST_WEEKDAY) {
-            self.flags |= SPECIAL;
-        }
-        if self.days == ALL_DAYS && self.weekdays == ALL_WEEKDAYS && self.months == ALL_MONTHS {
-            self.flags |= EVERY_DAY;
+            if self.days == ALL_DAYS && self.weekdays == ALL_WEEKDAYS && self.months == ALL_MONTHS {
+                self.flags |= EVERY_DAY;
+            }
         }
         if self.finds_no_day() {
             self.flags |= NEVER;
@@ -122,8 +119,44 @@ impl Cron {
         self
     }
 
-    /// Every month length comes with every first weekday within 400 years, so trying them all is a proof.
+    /// Drops what adds nothing: `L` beside `*`, `MON#2` beside `MON`.
+    #[cold]
+    fn drop_implied(&mut self) {
+        if self.days == ALL_DAYS {
+            self.nearest = 0;
+            self.flags &= !(LAST | LAST_WEEKDAY);
+        }
+        let plain = (0..7).filter(|day| self.weekdays >> day & 1 != 0);
+        self.nth = plain.fold(self.nth, |nth, day| nth & !(0xff << (8 * day)));
+        if self.nth != 0 || self.nearest != 0 || self.has(LAST | LAST_WEEKDAY) {
+            self.flags |= SPECIAL;
+        }
+    }
+
+    #[inline]
     fn finds_no_day(&self) -> bool {
+        if self.has(SPECIAL) {
+            return self.finds_no_special_day();
+        }
+        // Every date that some year has, leap days too, falls on every weekday within 400 years.
+        let mut dates = 0x3fff_fffe;
+        if self.months & !FEBRUARY != 0 {
+            dates |= 1 << 30;
+        }
+        if self.months & LONG_MONTHS != 0 {
+            dates |= 1 << 31;
+        }
+        let (no_date, no_weekday) = (self.days & dates == 0, self.weekdays == 0);
+        if self.has(BOTH) {
+            no_date || no_weekday
+        } else {
+            no_date && no_weekday
+        }
+    }
+
+    /// Every month length comes with every first weekday within 400 years, so trying them all is a proof.
+    #[cold]
+    fn finds_no_special_day(&self) -> bool {
         (1..=12)
             .filter(|month| self.months >> month & 1 != 0)
             .all(|month| {
@@ -189,11 +222,4 @@ impl Cron {
         }
         found as u32
     }
-}
-
-/// `MON#2` beside a plain `MON` adds nothing.
-fn without_implied(nth: u64, weekdays: u8) -> u64 {
-    (0..7)
-        .filter(|day| weekdays >> day & 1 != 0)
-        .fold(nth, |nth, day| nth & !(0xff << (8 * day)))
 }
