@@ -314,8 +314,9 @@ async function run(job) {
     value = await workflow.run({ session: job.session, page }, job.input);
   } catch (error) {
     // Only where the browser went away by itself and the error says so: a workflow may also close it and fail later.
-    const lost = gone && /closed|crash/i.test(String(error?.message));
-    const unset = !opened && error?.name === "NoBrowserError";
+    const { name, message } = describe(error);
+    const lost = gone && /closed|crash/i.test(message);
+    const unset = !opened && name === "NoBrowserError";
     return endRun(lost ? "browser" : unset ? "configuration" : "workflow", error);
   }
   await answer(value, job, endRun);

@@ -10,7 +10,7 @@ use impresario::runner::{
     FailureClass, Limits, Located, LogLevel, LogRecord, NodeRunner, RunEvent, RunFailure, RunOutcome,
     RunRequest, RunnerSettings, locate, write_host,
 };
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -224,8 +224,4 @@ pub(crate) async fn eventually(what: &str, mut is: impl FnMut() -> bool) {
 pub(crate) fn alive(pid: i64) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat[stat.rfind(')').unwrap()..].starts_with(") Z"))
-}
-
-pub(crate) fn null() -> Value {
-    json!(null)
 }
