@@ -28,6 +28,7 @@ pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
         .route("/v1/schedules/get", post(schedules::get))
         .route("/v1/schedules/update", post(schedules::update))
         .route("/v1/schedules/delete", post(schedules::delete))
+        .route("/v1/schedules/preview", post(schedules::preview))
         .route("/v1/schedules/trigger", post(schedules::trigger))
         .route("/v1/schedules/history", post(schedules::history))
         .route("/v1/deployments/create", post(deployments::create).layer(bundle))

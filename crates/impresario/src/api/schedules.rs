@@ -60,16 +60,9 @@ impl Patch {
     fn read(app: &App, tenant: Tenant, input: &mut Fields) -> Self {
         Self {
             params: input.optional_object("params"),
-            // The length is the expression's own rule, with an error of its own.
-            cron: input.optional_parsed("cron_expr", 0..=usize::MAX, |text| {
-                let cron = text
-                    .parse::<Cron>()
-                    .map_err(|error| Flaw::new("invalid_format", error.to_string()))?;
-                Ok((text.to_owned(), cron))
-            }),
-            zone: input.optional_parsed("timezone", 0..=usize::MAX, |name| {
-                Zone::get(name).map_err(|error| Flaw::new("invalid_value", error.to_string()))
-            }),
+            // Their lengths are their own rules, with errors of their own.
+            cron: input.optional_parsed("cron_expr", 0..=usize::MAX, cron),
+            zone: input.optional_parsed("timezone", 0..=usize::MAX, zone),
             launch: LaunchPatch::read(input),
             callback: CallbackPatch::read(app, tenant.0, input),
             skip_callbacks: input.optional_bool("skip_callbacks"),
@@ -165,12 +158,12 @@ pub(super) async fn create(
 
 /// What a create starts from; nothing where the workflow or the expression is missing or wrong.
 fn first_draft(workflow: Option<String>, patch: &Patch) -> Option<ScheduleDraft> {
-    let (text, cron) = patch.cron.clone()?;
-    let utc = Zone::get("UTC").ok()?;
+    // Whether it ever fires is said with everything else that is wrong, by `apply`.
+    let pattern = Pattern::unchecked(patch.cron.clone()?, Zone::get("UTC").ok()?);
     Some(ScheduleDraft {
         workflow: workflow?,
         params: Map::new(),
-        pattern: Pattern::unchecked(&text, cron, utc),
+        pattern,
         launch: launch_defaults(),
         callback_url: None,
         callback_secret: None,
@@ -409,6 +402,45 @@ pub(super) async fn history(
         })
         .collect();
     Ok(ok(json!({"fires": fires, "next_cursor": next_cursor})))
+}
+
+/// An expression in plain English, and its next fires.
+pub(super) async fn preview(
+    State(app): State<Arc<App>>,
+    _tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let cron = input.required_parsed("cron_expr", 0..=usize::MAX, cron);
+    let zone = input.optional_parsed("timezone", 0..=usize::MAX, zone);
+    let after = input.optional_instant("after");
+    let count = page::limit(&mut input, "count", 5, 100);
+    let pattern = cron.and_then(|cron| {
+        let utc = Pattern::unchecked(cron, Zone::get("UTC").ok()?);
+        utc.changed(None, zone)
+            .map_err(|error| input.issue("invalid_value", error.to_string(), "cron_expr"))
+            .ok()
+    });
+    let pattern = input.finish_with(|| pattern)?;
+    let fires: Vec<Value> = pattern
+        .fires_after(after.unwrap_or_else(|| app.clock.now()))
+        .take(count as usize)
+        .map(|fire| {
+            let dst = fire.dst.map(|dst| dst.as_str());
+            json!({"at": rfc3339(fire.at), "local": pattern.local(fire.at), "dst": dst})
+        })
+        .collect();
+    Ok(ok(json!({"description": pattern.describe(), "fires": fires})))
+}
+
+fn cron(text: &str) -> Result<(String, Cron), Flaw> {
+    let cron = text
+        .parse::<Cron>()
+        .map_err(|error| Flaw::new("invalid_format", error.to_string()))?;
+    Ok((text.to_owned(), cron))
+}
+
+fn zone(name: &str) -> Result<Zone, Flaw> {
+    Zone::get(name).map_err(|error| Flaw::new("invalid_value", error.to_string()))
 }
 
 /// A schedule as every answer shows it.

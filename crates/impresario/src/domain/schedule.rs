@@ -1,6 +1,6 @@
 //! A schedule: a deployed workflow, its input, and when it fires.
 
-use impresario_cron::{Cron, CronError, Zone, ZoneError};
+use impresario_cron::{Cron, CronError, Fires, Zone, ZoneError};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
@@ -54,12 +54,8 @@ impl Pattern {
 
     /// A pattern to start from that nobody has asked about yet: [`Pattern::changed`] judges what becomes of it.
     #[must_use]
-    pub fn unchecked(expr: &str, cron: Cron, zone: Zone) -> Self {
-        Self {
-            expr: expr.to_owned(),
-            cron,
-            zone,
-        }
+    pub fn unchecked((expr, cron): (String, Cron), zone: Zone) -> Self {
+        Self { expr, cron, zone }
     }
 
     /// The same with another expression, another zone, or both.
@@ -87,6 +83,25 @@ impl Pattern {
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
         self.cron.next_after(&self.zone, after)
+    }
+
+    /// The fires strictly after `after`, in order.
+    #[must_use]
+    pub fn fires_after(&self, after: Timestamp) -> Fires {
+        self.cron.fires_after(&self.zone, after)
+    }
+
+    /// The expression in plain English, e.g. `At 09:00, Monday through Friday`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        self.cron.describe()
+    }
+
+    /// What the clock on the wall of the zone shows at an instant, with its offset from UTC: RFC 3339, to the second.
+    #[must_use]
+    pub fn local(&self, at: Timestamp) -> String {
+        at.display_with_offset(self.zone.time_zone().to_offset(at))
+            .to_string()
     }
 
     /// The last fire strictly before `before`.
