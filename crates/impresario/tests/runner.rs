@@ -18,6 +18,8 @@ mod support;
 mod build;
 #[path = "runner/endings.rs"]
 mod endings;
+#[path = "runner/examples.rs"]
+mod examples;
 #[path = "runner/page.rs"]
 mod page;
 #[path = "runner/tree.rs"]

@@ -104,7 +104,7 @@ fn fill(part: &str, values: &mut [Slot<'_>]) -> Result<Filled, String> {
         slot.2 = true;
         match slot.1 {
             Some(value) if value.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
-                text.push_str(value)
+                text.push_str(value);
             }
             // The API lets none through; this keeps a value from ending the user part and naming another host.
             Some(_) => {
@@ -210,7 +210,7 @@ mod tests {
                 "placeholder other than",
             ),
             ("http://{country}[-{state}:secret@h:1", "not closed"),
-            ("{country}[{state}]:secret", "not a URL"),
+            ("//{country}[{state}]:secret@h", "not a URL"),
             ("ftp://{country}[{state}]:secret@h:1", "scheme"),
         ] {
             let state = if part == "needs a state" { None } else { Some("CA") };
