@@ -20,6 +20,8 @@ mod build;
 mod endings;
 #[path = "runner/examples.rs"]
 mod examples;
+#[path = "runner/packages.rs"]
+mod packages;
 #[path = "runner/page.rs"]
 mod page;
 #[path = "runner/tree.rs"]

@@ -12,7 +12,7 @@ use serde_json::json;
 use crate::support::{BRAND, Stage, request};
 
 /// As the official client packs it: names start with `./`, and directories are entries.
-fn pack(files: &[(&str, &str)]) -> Vec<u8> {
+pub(crate) fn pack(files: &[(&str, &str)]) -> Vec<u8> {
     let mut tar = tar::Builder::new(Vec::new());
     let mut add = |kind, name: String, content: &[u8]| {
         let mut header = tar::Header::new_ustar();
