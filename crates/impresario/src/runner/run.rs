@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::ExitStatus;
 use std::sync::Arc;
@@ -38,7 +38,17 @@ pub struct NodeRunner {
 impl NodeRunner {
     /// A runner with these settings; `clock` stamps the log records.
     #[must_use]
-    pub fn new(settings: RunnerSettings, clock: SharedClock) -> Self {
+    pub fn new(mut settings: RunnerSettings, clock: SharedClock) -> Self {
+        // A run has its own working directory, so nothing it is given may depend on ours.
+        for path in [
+            &mut settings.node,
+            &mut settings.modules,
+            &mut settings.host,
+            &mut settings.work_dir,
+        ] {
+            make_absolute(path);
+        }
+        settings.chromium.as_mut().map(make_absolute);
         Self {
             settings: Arc::new(settings),
             clock,
@@ -62,11 +72,13 @@ impl NodeRunner {
     /// up until the run has ended; then it has 2 s for each record. Dropping the future ends the run's processes too.
     pub async fn run(
         &self,
-        request: RunRequest,
+        mut request: RunRequest,
         events: mpsc::Sender<RunEvent>,
         cancel: CancellationToken,
     ) -> RunOutcome {
         let failed = |(class, message)| RunOutcome::Failed(failure(class, message, false));
+        make_absolute(&mut request.bundle_dir);
+        request.screenshot.as_mut().map(make_absolute);
         let (browser, entry) = match self.prepare(&request) {
             Ok(prepared) => prepared,
             Err(reason) => return failed(reason),
@@ -130,14 +142,16 @@ impl NodeRunner {
         entry_point: &str,
     ) -> Result<Vec<DiscoveredWorkflow>, RunFailure> {
         let failed = |class, message: String| failure(class, message, false);
-        let (mut session, stdout, stderr) = Session::start(&self.settings, bundle_dir)
+        let mut bundle_dir = bundle_dir.to_owned();
+        make_absolute(&mut bundle_dir);
+        let (mut session, stdout, stderr) = Session::start(&self.settings, &bundle_dir)
             .map_err(|e| failed(FailureClass::Runner, format!("Node could not be started: {e}")))?;
         let (queue, queued) = mpsc::unbounded_channel();
         // What a bundle prints while it is loaded goes nowhere.
         drop(queued);
         let sink = Arc::new(LogSink::new(queue, self.clock.clone(), &self.settings.limits));
         let key = session.key.clone();
-        let start = Start::Discover(self.start_bundle(&key, bundle_dir, entry_point));
+        let start = Start::Discover(self.start_bundle(&key, &bundle_dir, entry_point));
         let limit = self.settings.limits.discover_timeout;
         let conversation = async {
             let until = Instant::now() + limit;
@@ -275,6 +289,13 @@ impl NodeRunner {
                 RunOutcome::Failed(failure(class, message, started))
             }
         }
+    }
+}
+
+/// Leaves a path as it is where the working directory is gone: whatever needs it fails with its name.
+fn make_absolute(path: &mut PathBuf) {
+    if let Ok(absolute) = std::path::absolute(&path) {
+        *path = absolute;
     }
 }
 
