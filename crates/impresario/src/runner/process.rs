@@ -5,6 +5,9 @@
 //! once seen to descend from one, or carries the run's marker in its environment. What belongs is asked to end, then
 //! forced, again and again until none is found.
 //!
+//! What escapes: a process that leaves the group, loses its parents and clears its environment before the end of the run
+//! is looked at. Nothing but a cgroup or a PID namespace of its own would hold it, and not every host allows those.
+//!
 //! Process ids are used again. The first process is not reaped before the end, so its id and its group stay its own; all
 //! others are signalled through a descriptor of the process, after a look that it is still the one that was found.
 
