@@ -67,11 +67,12 @@ async fn a_normal_end_leaves_no_grandchild_either() {
 #[tokio::test]
 async fn a_child_without_the_marker_is_found_by_its_descent_and_remembered() {
     let stage = Stage::pageless();
-    // Its parent ends when asked, so at the second look nothing but memory says whose it was.
+    // `detached` is a session of its own. Its parent ends when asked, so at the second look nothing but memory says whose
+    // it was.
     let body = r#"
         const { spawn } = await import("node:child_process");
         const deaf = "trap '' TERM HUP INT; echo pid $$; while :; do sleep 1; done";
-        spawn("setsid", ["env", "-i", "/bin/sh", "-c", deaf], { stdio: ["ignore", "inherit", "inherit"], detached: true });
+        spawn("env", ["-i", "/bin/sh", "-c", deaf], { stdio: ["ignore", "inherit", "inherit"], detached: true });
         await new Promise((r) => setTimeout(r, 60000));
     "#;
     let request = stage.request(&format!(
