@@ -17,7 +17,7 @@ import { inspect, stripVTControlCharacters } from "node:util";
 import { Worker } from "node:worker_threads";
 
 // Taken before the bundle is loaded: it may replace any of these, and must not thereby change what the server is told.
-const { writeSync } = fs;
+const { writeSync, realpathSync } = fs;
 const { stringify, parse } = JSON;
 const exit = process.reallyExit.bind(process);
 const later = globalThis.setTimeout;
@@ -29,6 +29,8 @@ const SCREENSHOT_MS = 2_000;
 const CLOSE_MS = 1_000;
 
 let key = "";
+/** Where the bundle is, as it may stand in messages; there it says nothing to the workflow's author. */
+let roots = [];
 let finished = false;
 
 /** Sends one frame; returns when all of it is in the pipe, so that an exit right after it loses nothing. */
@@ -85,9 +87,10 @@ async function nextLine() {
   return parse(lines.shift());
 }
 
-/** Cuts a text to what an error may carry, without colours and without halves of characters. */
+/** Cuts a text to what an error may carry: without colours, halves of characters, and the server's own paths. */
 function clean(text) {
-  const plain = stripVTControlCharacters(String(text)).toWellFormed();
+  let plain = stripVTControlCharacters(String(text)).toWellFormed();
+  for (const root of roots) plain = plain.replaceAll(`file://${root}/`, "").replaceAll(`${root}/`, "");
   return plain.length > TEXT_MAX ? `${plain.slice(0, TEXT_MAX).toWellFormed()}… (cut)` : plain;
 }
 
@@ -104,7 +107,9 @@ function describe(thrown) {
       for (let cause = thrown.cause, i = 0; stack && cause?.stack && i < 5; cause = cause.cause, i++) {
         stack += `\nCaused by: ${cause.stack}`;
       }
-      return { name: clean(name), message: clean(message), stack: stack && clean(stack) };
+      // The frames of this file are the same in every stack, and no help.
+      const frames = stack?.split("\n").filter((line) => !line.includes(import.meta.url));
+      return { name: clean(name), message: clean(message), stack: frames && clean(frames.join("\n")) };
     }
     return { name: "Error", message: `the workflow threw ${clean(inspect(thrown))}` };
   } catch {
@@ -370,6 +375,7 @@ async function discover(job) {
 async function main() {
   const job = await nextLine();
   key = job.key;
+  roots = [job.bundle, realpathSync(job.bundle)];
   await (job.mode === "discover" ? discover(job) : run(job));
 }
 

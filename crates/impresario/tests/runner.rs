@@ -18,6 +18,10 @@ mod support;
 mod build;
 #[path = "runner/endings.rs"]
 mod endings;
+#[path = "runner/examples.rs"]
+mod examples;
+#[path = "runner/packages.rs"]
+mod packages;
 #[path = "runner/page.rs"]
 mod page;
 #[path = "runner/tree.rs"]

@@ -1,49 +1,57 @@
-// Logs in to a portal and reads the account's open items.
+// Logs in to a customer portal and reads the open items of the account.
 //
-// Params:     portal_url   the page with the login form
-//             username     who logs in
-// Credential: portal_password, stored with credentials/create or credentials/upsert. It is declared below and comes as
-//             input.credentials.portal_password; it never stands in params, where it would be shown again.
-// Result:     { items: [{ number, due, amount }], total }
+// Params:
+//   portal_url  the address of the login page
+//   user        who logs in
+// Credential:
+//   portal_password  stored with `credentials/upsert` under this name; it reaches the run as
+//                    input.credentials.portal_password and is in no schedule, answer or log
+//
+// Result: { account, items: [{ number, due, amount }], total }
+//
+// Schedule it for the first of the month, say: cron_expr "0 7 1 * *", timezone "Europe/Berlin".
 
 import { workflow } from "libretto";
 
+const input = {
+  type: "object",
+  properties: {
+    portal_url: { type: "string", format: "uri" },
+    user: { type: "string", minLength: 1 },
+  },
+  required: ["portal_url", "user"],
+};
+
 export const portalLogin = workflow(
   "portal-login",
-  {
-    credentialNames: ["portal_password"],
-    input: {
-      type: "object",
-      properties: {
-        portal_url: { type: "string", minLength: 1 },
-        username: { type: "string", minLength: 1 },
-      },
-      required: ["portal_url", "username"],
-    },
-  },
-  async ({ page }, { portal_url, username, credentials }) => {
-    console.log(`opening ${portal_url}`);
+  { input, credentialNames: ["portal_password"] },
+  async ({ page }, { portal_url, user, credentials }) => {
     await page.goto(portal_url);
-    await page.getByLabel("User name").fill(username);
+
+    // Labels and roles are what people see: they outlive a redesign that changes every class name.
+    await page.getByLabel("User").fill(user);
     await page.getByLabel("Password").fill(credentials.portal_password);
     await page.getByRole("button", { name: "Log in" }).click();
 
-    // Either the table or the portal's own words about why there is none: whichever comes first.
-    const table = page.locator("#open-items");
-    const refusal = page.getByRole("alert");
-    await table.or(refusal).waitFor();
-    if (await refusal.isVisible()) {
-      throw new Error(`the portal refused the login: ${await refusal.innerText()}`);
+    // Either the items or a message appears; waiting for both tells a wrong password from a slow portal.
+    const items = page.getByRole("table", { name: "Open items" });
+    const refused = page.getByRole("alert");
+    await items.or(refused).first().waitFor();
+    if (await refused.isVisible()) {
+      throw new Error(`the portal refused the login: ${await refused.innerText()}`);
     }
 
-    const items = await table.locator("tbody tr").evaluateAll((rows) =>
+    const rows = await items.locator("tbody tr").evaluateAll((rows) =>
       rows.map((row) => {
-        const [number, due, amount] = [...row.cells].map((cell) => cell.textContent.trim());
-        return { number, due, amount };
+        const [number, due, amount] = [...row.cells].map((cell) => cell.innerText.trim());
+        return { number, due, amount: Number(amount) };
       }),
     );
-    const cents = items.reduce((sum, item) => sum + Math.round(Number(item.amount) * 100), 0);
-    console.log(`read ${items.length} open items`);
-    return { items, total: (cents / 100).toFixed(2) };
+    console.log(`${rows.length} open items`);
+    return {
+      account: await page.getByRole("heading", { level: 1 }).innerText(),
+      items: rows,
+      total: rows.reduce((sum, row) => sum + row.amount, 0),
+    };
   },
 );

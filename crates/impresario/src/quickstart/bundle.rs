@@ -22,8 +22,8 @@ const FILES: [(&str, &str); 2] = [
 ];
 
 /// The input it takes.
-pub(super) fn params(portal_url: &str, username: &str) -> Value {
-    json!({"portal_url": portal_url, "username": username})
+pub(super) fn params(portal_url: &str, user: &str) -> Value {
+    json!({"portal_url": portal_url, "user": user})
 }
 
 /// Its files as a gzip-compressed tar, base64.

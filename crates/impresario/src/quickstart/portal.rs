@@ -54,7 +54,7 @@ fn page(title: &str, body: &str) -> Html<String> {
 }
 
 const FORM: &str = "<form method=\"post\" action=\"/login\">\
-    <label>User name <input name=\"username\" autocomplete=\"username\"></label>\
+    <label>User <input name=\"username\" autocomplete=\"username\"></label>\
     <label>Password <input name=\"password\" type=\"password\" autocomplete=\"current-password\"></label>\
     <button type=\"submit\">Log in</button></form>";
 
@@ -78,7 +78,7 @@ async fn login(State(portal): State<Arc<Portal>>, body: String) -> Response {
         )
             .into_response();
     }
-    let refused = format!("<p role=\"alert\">The user name or the password is wrong.</p>{FORM}");
+    let refused = format!("<p role=\"alert\">The user or the password is wrong.</p>{FORM}");
     (StatusCode::UNAUTHORIZED, page("Example portal", &refused)).into_response()
 }
 
@@ -101,9 +101,9 @@ async fn invoices(State(portal): State<Arc<Portal>>, headers: HeaderMap) -> Resp
         .map(|(number, due, amount)| format!("<tr><td>{number}</td><td>{due}</td><td>{amount}</td></tr>"))
         .collect();
     page(
-        "Open items",
+        "Account 4711",
         &format!(
-            "<table id=\"open-items\"><thead><tr><th>Invoice</th><th>Due</th><th>Amount</th></tr></thead>\
+            "<table aria-label=\"Open items\"><thead><tr><th>Invoice</th><th>Due</th><th>Amount</th></tr></thead>\
              <tbody>{rows}</tbody></table>"
         ),
     )

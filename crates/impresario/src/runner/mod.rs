@@ -5,8 +5,9 @@
 //! after the last process of the run is gone and its private directory removed.
 //!
 //! The steps: [`locate`] finds Node and Chromium once; [`provision`] installs what bundles are provided with; then for
-//! each run, `run` makes a private directory, `process` starts `host.mjs` in its own group, `protocol` are the lines
-//! between it and the server, `logs` turns what it prints into records, and `process` ends the whole tree.
+//! each run, `run` makes a private directory, `process` starts `host.mjs` in its own group, `talk` holds the
+//! conversation with it in the lines of `protocol`, `logs` turns what it prints into records, and `process` ends the
+//! whole tree.
 //!
 //! Between `ready` and `go` the caller commits that the run has started. Nothing of the bundle is loaded before `go`, so
 //! a failure with `started == false` may be retried and one with `started == true` may not.
@@ -20,6 +21,7 @@ mod provision;
 pub mod proxy;
 mod run;
 mod session;
+mod talk;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -174,7 +176,7 @@ pub enum RunEvent {
 pub struct LogRecord {
     /// How loud.
     pub level: LogLevel,
-    /// At most [`Limits::line_bytes`] bytes, without NUL characters, which PostgreSQL cannot keep.
+    /// Not longer than [`Limits::line_bytes`] says (a NUL counts once, though it is replaced), without NUL characters, which PostgreSQL cannot keep.
     pub message: String,
     /// When the runner read it.
     pub at: Timestamp,

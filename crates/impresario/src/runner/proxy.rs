@@ -210,7 +210,7 @@ mod tests {
                 "placeholder other than",
             ),
             ("http://{country}[-{state}:secret@h:1", "not closed"),
-            ("{country}[{state}]:secret", "not a URL"),
+            ("//{country}[{state}]:secret@h", "not a URL"),
             ("ftp://{country}[{state}]:secret@h:1", "scheme"),
         ] {
             let state = if part == "needs a state" { None } else { Some("CA") };

@@ -379,6 +379,25 @@ async fn a_dropped_receiver_aborts_before_go_and_changes_nothing_after() {
 }
 
 #[tokio::test]
+async fn a_bundle_may_be_given_by_a_relative_path_and_errors_do_not_show_the_servers() {
+    let stage = Stage::pageless();
+    let mut request =
+        stage.request("export const w = workflow('w', () => { throw new Error(import.meta.url); });");
+    let up = std::env::current_dir().unwrap().components().count() - 1;
+    let below_root = request.bundle_dir.strip_prefix("/").unwrap();
+    request.bundle_dir = std::path::PathBuf::from("../".repeat(up)).join(below_root);
+    let run = stage.run(request).await;
+    let failure = run.failure(FailureClass::Workflow);
+    assert_eq!(failure.message, "index.js");
+    let stack = failure.stack.as_deref().unwrap();
+    assert!(
+        stack.contains("at Object.run (index.js:") || stack.contains("index.js:"),
+        "{stack}"
+    );
+    assert!(!stack.contains(stage.dir.path().to_str().unwrap()), "{stack}");
+}
+
+#[tokio::test]
 async fn a_missing_node_is_a_failure_of_the_runner() {
     let stage = Stage::with(|settings| settings.node = "/no/such/node".into());
     let run = stage.handler("return 1;").await;

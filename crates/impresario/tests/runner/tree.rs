@@ -1,5 +1,7 @@
 //! Ending all the processes of a run.
 
+use std::io::Write as _;
+use std::os::unix::process::CommandExt as _;
 use std::time::{Duration, Instant};
 
 use impresario::runner::{FailureClass, RunEvent, RunOutcome};
@@ -59,6 +61,32 @@ async fn a_normal_end_leaves_no_grandchild_either() {
         ))
         .await;
     assert_eq!(run.value(), json!(1));
+    assert!(!alive(pid(&run)));
+}
+
+#[tokio::test]
+async fn a_child_without_the_marker_is_found_by_its_descent_and_remembered() {
+    let stage = Stage::pageless();
+    // `detached` is a session of its own. Its parent ends when asked, so at the second look nothing but memory says whose
+    // it was.
+    let body = r#"
+        const { spawn } = await import("node:child_process");
+        const deaf = "trap '' TERM HUP INT; echo pid $$; while :; do sleep 1; done";
+        spawn("env", ["-i", "/bin/sh", "-c", deaf], { stdio: ["ignore", "inherit", "inherit"], detached: true });
+        await new Promise((r) => setTimeout(r, 60000));
+    "#;
+    let request = stage.request(&format!(
+        "export const w = workflow('w', async () => {{ {body} }});"
+    ));
+    let run = stage
+        .run_until(request, |record| record.message.starts_with("pid "))
+        .await;
+    assert_eq!(run.outcome, RunOutcome::Cancelled);
+    assert!(
+        run.took_to_stop.unwrap() < Duration::from_secs(5),
+        "{:?}",
+        run.took_to_stop
+    );
     assert!(!alive(pid(&run)));
 }
 
@@ -192,27 +220,63 @@ async fn leftovers_of_an_earlier_server_are_swept() {
 
 #[tokio::test]
 async fn where_the_server_dies_the_run_dies_with_it() {
-    let stage = Stage::pageless();
-    let host = stage.runner.settings().host.clone();
-    // The server's side of stdin is closed without a word, as its death would.
+    let stage = Stage::new();
+    let settings = stage.runner.settings();
+    let mark = stage.dir.path().join("mark");
+    // It blocks its main thread, so nothing that runs there can notice the server's death.
+    let bundle = stage.bundle(&format!(
+        "import fs from 'node:fs'; export const w = workflow('w', () => {{ fs.writeFileSync({mark:?}, 'x'); for (;;) {{}} }});"
+    ));
+    let start = json!({
+        "mode": "run", "key": "k", "bundle": bundle, "entry": "index.js", "workflow": "w", "session": "s", "input": {},
+        "modules": settings.modules.join("node_modules"), "limits": {"result": 1000, "piece": 1000},
+        "browser": {"executable": settings.chromium, "headless": true, "sandbox": false, "args": [],
+                    "viewport": {"width": 800, "height": 600}, "launch_timeout_ms": 30_000},
+    });
     #[expect(
         clippy::disallowed_methods,
         reason = "the host without a runner that would end it"
     )]
-    let mut child = std::process::Command::new(&stage.runner.settings().node)
-        .arg(host)
+    let mut child = std::process::Command::new("sh")
+        .args(["-c", "exec 3>/dev/null; exec \"$0\" \"$1\""])
+        .args([settings.node.as_os_str(), settings.host.as_os_str()])
+        .env("IMPRESARIO_RUN", format!("{}/x", settings.instance))
+        .process_group(0)
         .stdin(std::process::Stdio::piped())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .spawn()
         .unwrap();
-    drop(child.stdin.take());
-    let mut ended = None;
-    eventually("the host ends", || {
-        ended = child.try_wait().unwrap();
-        ended.is_some()
-    })
-    .await;
+    let mut stdin = child.stdin.take().unwrap();
+    writeln!(stdin, "{start}\n{}", json!({"t": "go"})).unwrap();
+    eventually("the workflow runs", || mark.exists()).await;
+    assert!(marked(&stage) > 1, "the browser is there");
+    // The server's side of stdin is closed without a word, as its death would.
+    drop(stdin);
+    eventually("the host and its browser are gone", || marked(&stage) == 0).await;
+    assert!(!child.wait().unwrap().success());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_runs_at_once_keep_apart() {
+    let stage = std::sync::Arc::new(Stage::pageless());
+    stage.bundle("export const w = workflow('w', async (ctx, { n }) => { console.log(n); await new Promise((r) => setTimeout(r, 50)); return n; });");
+    let mut runs = tokio::task::JoinSet::new();
+    for n in 0..8 {
+        let stage = stage.clone();
+        // In a task: a run can be sent to another thread.
+        runs.spawn(async move {
+            let mut request = crate::support::request(&stage.dir.path().join("bundle"), "w");
+            request.params = crate::support::params(json!({"n": n}));
+            (n, stage.run(request).await)
+        });
+    }
+    while let Some(done) = runs.join_next().await {
+        let (n, run) = done.unwrap();
+        assert_eq!(run.value(), json!(n));
+        assert_eq!(run.texts(), [("info", n.to_string().as_str())]);
+    }
+    assert_eq!((stage.leftovers(), marked(&stage)), (0, 0));
 }
 
 /// How many processes carry the stage's marker and have not ended.
