@@ -136,12 +136,12 @@ impl Cron {
 
     #[inline]
     fn first_time(&self) -> i64 {
-        i64::from(self.hours.trailing_zeros() * 60 + self.minutes.trailing_zeros())
+        i64::from(self.hours.trailing_zeros() * 60 + self.minutes().trailing_zeros())
     }
 
     #[inline]
     fn last_time(&self) -> i64 {
-        i64::from((31 - self.hours.leading_zeros()) * 60 + 63 - self.minutes.leading_zeros())
+        i64::from((31 - self.hours.leading_zeros()) * 60 + 63 - self.minutes().leading_zeros())
     }
 
     #[inline]
@@ -149,7 +149,7 @@ impl Cron {
         let (hour, minute) = (minute_of_day / 60, minute_of_day % 60);
         let hours = self.hours >> hour;
         if hours & 1 != 0 {
-            let minutes = self.minutes >> minute;
+            let minutes = self.minutes() >> minute;
             if minutes != 0 {
                 return Some(i64::from(minute_of_day + minutes.trailing_zeros()));
             }
@@ -159,7 +159,7 @@ impl Cron {
             return None;
         }
         Some(i64::from(
-            (hour + later.trailing_zeros()) * 60 + self.minutes.trailing_zeros(),
+            (hour + later.trailing_zeros()) * 60 + self.minutes().trailing_zeros(),
         ))
     }
 
@@ -167,7 +167,7 @@ impl Cron {
         let (hour, minute) = (minute_of_day / 60, minute_of_day % 60);
         let hours = self.hours << (31 - hour);
         if hours >> 31 != 0 {
-            let minutes = self.minutes << (63 - minute);
+            let minutes = self.minutes() << (63 - minute);
             if minutes != 0 {
                 return Some(i64::from(minute_of_day - minutes.leading_zeros()));
             }
@@ -177,7 +177,7 @@ impl Cron {
             return None;
         }
         Some(i64::from(
-            (hour - earlier.leading_zeros()) * 60 + 63 - self.minutes.leading_zeros(),
+            (hour - earlier.leading_zeros()) * 60 + 63 - self.minutes().leading_zeros(),
         ))
     }
 }
