@@ -262,7 +262,7 @@ fn in_field(text: &str, fault: Fault) -> Finding {
         }
         CronErrorKind::ReversedRange => {
             let finding = Finding::new(fault, format!("{name} range {quoted} runs backwards"));
-            match unrolled(field, item) {
+            match unrolled(field, item).filter(|instead| reads(field, instead)) {
                 Some(instead) => finding.hint(format!("write \"{instead}\"")),
                 None => {
                     finding.hint("write the part to the end and the part from the beginning as two ranges")
@@ -272,6 +272,12 @@ fn in_field(text: &str, fault: Fault) -> Finding {
         CronErrorKind::InvalidRange | CronErrorKind::InvalidStep => malformed(field, item, fault),
         _ => value(field, item, fault),
     }
+}
+
+/// Whether a text is right in a field: nobody should be told to write what is refused again.
+fn reads(field: Field, text: &str) -> bool {
+    let fields = Field::ALL.map(|f| if f == field { text } else { "*" });
+    read(fields.join(" ").as_bytes()).is_ok()
 }
 
 /// `22-6` as `22-23,0-6`.
@@ -365,7 +371,10 @@ fn value(field: Field, item: &str, fault: Fault) -> Finding {
         fault,
         format!("{name} {quoted} is not a value or a range ({})", field.allowed()),
     );
-    if let Some(step) = item.strip_prefix('/') {
+    if let Some(step) = item
+        .strip_prefix('/')
+        .filter(|step| reads(field, &format!("*/{step}")))
+    {
         return finding.hint(format!("write \"*/{step}\""));
     }
     if item.starts_with(['+', '-']) {
@@ -374,7 +383,7 @@ fn value(field: Field, item: &str, fault: Fault) -> Finding {
     if item.contains('.') {
         return finding.hint("write whole numbers");
     }
-    if item.contains(';') {
+    if item.contains(';') && reads(field, &item.replace(';', ",")) {
         return finding.hint(format!(
             "separate values with commas: write \"{}\"",
             item.replace(';', ",")

@@ -5,6 +5,7 @@
 
 use crate::calendar::{Date, Month, date_of, day_of, days_in_month, weekday_of};
 use crate::pattern::{Cron, EVERY_DAY, NEVER};
+use crate::steps;
 
 pub(crate) const DAY: i64 = 1440;
 
@@ -96,6 +97,7 @@ impl Cron {
             mut year, mut month, ..
         } = date;
         for _ in 0..MONTHS_TO_SEARCH {
+            steps::count();
             // Two shifts: one by 13 bits at once would be by all of a 13-bit set's width.
             let later = self.months >> month >> 1;
             if later != 0 {
@@ -118,6 +120,7 @@ impl Cron {
             mut year, mut month, ..
         } = date;
         for _ in 0..MONTHS_TO_SEARCH {
+            steps::count();
             let earlier = self.months & ((1 << month) - 1);
             if earlier != 0 {
                 month = 15 - earlier.leading_zeros();
