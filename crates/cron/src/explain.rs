@@ -39,16 +39,23 @@ impl Finding {
 #[cold]
 pub(crate) fn explain(text: &str, fault: Fault) -> CronError {
     let Finding { fault, message, hint } = whole(text).unwrap_or_else(|| in_field(text, fault));
-    let kept: String = text.chars().take(MAX_LENGTH).collect();
     CronError(Box::new(Details {
         kind: fault.kind,
         field: fault.field,
-        expression: kept,
+        expression: text[..cut(text)].to_owned(),
         start: fault.start,
         end: fault.end,
         message,
         hint,
     }))
+}
+
+/// Where a text that is too long is cut: not inside a character.
+fn cut(text: &str) -> usize {
+    (0..=text.len().min(MAX_LENGTH))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
 }
 
 pub(crate) fn shown(text: &str) -> String {
@@ -85,7 +92,7 @@ fn whole(text: &str) -> Option<Finding> {
         end,
     };
     if text.len() > MAX_LENGTH {
-        let fault = fault(CronErrorKind::TooLong, MAX_LENGTH, text.len());
+        let fault = fault(CronErrorKind::TooLong, cut(text), cut(text));
         let message = format!(
             "the expression is {} bytes long, at most {MAX_LENGTH} are allowed",
             text.len()

@@ -6,7 +6,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use impresario_cron::{Cron, Zone};
+use impresario_cron::{Cron, CronErrorKind, Zone};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -141,4 +141,14 @@ fn other_dialects_are_told_what_to_write() {
         let error = text.parse::<Cron>().unwrap_err();
         assert_eq!(error.hint(), Some(hint), "{text}");
     }
+}
+
+#[test]
+fn a_text_that_is_too_long_is_cut_between_characters() {
+    let text = "é".repeat(100) + "x" + &"é".repeat(100);
+    let error = text.parse::<Cron>().unwrap_err();
+    assert_eq!(error.kind(), CronErrorKind::TooLong);
+    assert_eq!((error.position(), error.text()), (255, ""));
+    assert!(text.is_char_boundary(error.position()));
+    assert_eq!(error.render().lines().count(), 3);
 }
