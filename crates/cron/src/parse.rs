@@ -101,11 +101,7 @@ pub(crate) fn read(bytes: &[u8]) -> Read<Cron> {
         nth: reader.nth,
         flags: reader.flags | wild | both,
     };
-    match Cron::from_sets(minutes, hours as u32, months as u16, day_sets) {
-        Some(cron) => Ok(cron),
-        // Not reached: a field that was read has a value.
-        None => Err(reader.fault(CronErrorKind::EmptyItem, Some(Field::Minute), start)),
-    }
+    Ok(Cron::from_sets(minutes, hours as u32, months as u16, day_sets))
 }
 
 /// The byte at a place, or a blank at the end: both end a field.

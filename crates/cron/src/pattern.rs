@@ -1,7 +1,5 @@
 //! What an expression means, as bit sets: in from the parser, out to the calendar and the printers.
 
-use std::num::NonZeroU64;
-
 use crate::calendar::{Month, month_lengths};
 
 /// A parsed five-field expression: 32 bytes, `Copy`, no heap.
@@ -19,9 +17,8 @@ use crate::calendar::{Month, month_lengths};
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cron {
-    /// Bits 0-59. Never empty, which leaves room to tell a failure: `Option<Cron>` and the parser's result are
-    /// no larger than a `Cron`, and are unwrapped without a copy.
-    minutes: NonZeroU64,
+    /// Bits 0-59.
+    minutes: u64,
     /// Eight bits for each weekday: bits 0-4 for its first to fifth in the month, bit 5 for its last.
     pub(crate) nth: u64,
     /// Bits 0-23.
@@ -77,9 +74,9 @@ const WEEKS: u64 = 1 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 28 | 1 << 35;
 const LAST_OF_WEEKDAY: u64 = 1 << 5;
 
 impl Cron {
-    /// Puts the sets of an expression together; `None` if a set is empty that cannot be.
+    /// Puts the sets of an expression together.
     #[inline(always)]
-    pub(crate) fn from_sets(minutes: u64, hours: u32, months: u16, days: DaySets) -> Option<Cron> {
+    pub(crate) fn from_sets(minutes: u64, hours: u32, months: u16, days: DaySets) -> Cron {
         let DaySets {
             days,
             nearest,
@@ -87,24 +84,21 @@ impl Cron {
             nth,
             flags,
         } = days;
-        let minutes = NonZeroU64::new(minutes)?;
-        Some(
-            Cron {
-                minutes,
-                nth,
-                hours,
-                days,
-                nearest,
-                months,
-                weekdays,
-                flags,
-            }
-            .canonical(),
-        )
+        Cron {
+            minutes,
+            nth,
+            hours,
+            days,
+            nearest,
+            months,
+            weekdays,
+            flags,
+        }
+        .canonical()
     }
 
     pub(crate) const fn minutes(&self) -> u64 {
-        self.minutes.get()
+        self.minutes
     }
 
     pub(crate) const fn has(&self, flag: u8) -> bool {
