@@ -1,12 +1,27 @@
 //! Prints the next fires of an expression: `fires '30 2 * * *' America/New_York 2027-03-13T12:00:00Z [count]`.
-#![allow(clippy::print_stdout, reason = "a program for the terminal")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "a program for the terminal"
+)]
 
 use std::error::Error;
+use std::process::ExitCode;
 
 use impresario_cron::{Cron, CronError, Zone};
 use jiff::Timestamp;
 
-fn main() -> Result<(), Box<dyn Error>> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn Error>> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let [expression, zone, after, rest @ ..] = args.as_slice() else {
         return Err("usage: fires EXPRESSION ZONE AFTER [COUNT]".into());

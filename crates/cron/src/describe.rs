@@ -65,27 +65,27 @@ impl Cron {
 
     /// The times of day, and whether they are told one by one.
     fn describe_times(&self) -> (String, bool) {
-        let times = self.minutes.count_ones() * self.hours.count_ones();
+        let times = self.minutes().count_ones() * self.hours.count_ones();
         if times <= MAX_TIMES {
             let times: Vec<String> = values(self.hours.into())
-                .flat_map(|hour| values(self.minutes).map(move |minute| format!("{hour:02}:{minute:02}")))
+                .flat_map(|hour| values(self.minutes()).map(move |minute| format!("{hour:02}:{minute:02}")))
                 .collect();
             return (format!("At {}", listed(&times, "and")), true);
         }
         let hour_step = even_step(self.hours.into(), 24);
-        if self.minutes == 1 {
+        if self.minutes() == 1 {
             match hour_step {
                 Some(1) => return ("Every hour".to_owned(), false),
                 Some(step) => return (format!("Every {step} hours"), false),
                 None => {}
             }
         }
-        let minutes = match even_step(self.minutes, 60) {
+        let minutes = match even_step(self.minutes(), 60) {
             Some(1) => "Every minute".to_owned(),
             Some(step) => format!("Every {step} minutes"),
             None => {
-                let minutes = runs(self.minutes, 60, |minute| minute.to_string());
-                let plural = if self.minutes.count_ones() == 1 { "" } else { "s" };
+                let minutes = runs(self.minutes(), 60, |minute| minute.to_string());
+                let plural = if self.minutes().count_ones() == 1 { "" } else { "s" };
                 format!("At minute{plural} {}", listed(&minutes, "and"))
             }
         };
@@ -93,7 +93,7 @@ impl Cron {
     }
 
     fn describe_hours(&self, step: Option<u32>) -> String {
-        let told_by_step = even_step(self.minutes, 60).is_some();
+        let told_by_step = even_step(self.minutes(), 60).is_some();
         let (first, last) = (self.hours.trailing_zeros(), 31 - self.hours.leading_zeros());
         let contiguous = last - first + 1 == self.hours.count_ones();
         match step {
@@ -101,8 +101,8 @@ impl Cron {
             _ if self.hours == ALL_HOURS => " of every hour".to_owned(),
             Some(step) => format!(" of every {} hour", ordinal(step)),
             None if contiguous => {
-                let from = self.minutes.trailing_zeros();
-                let through = 63 - self.minutes.leading_zeros();
+                let from = self.minutes().trailing_zeros();
+                let through = 63 - self.minutes().leading_zeros();
                 format!(" from {first:02}:{from:02} through {last:02}:{through:02}")
             }
             None => {

@@ -10,7 +10,7 @@ use crate::pattern::{
 impl fmt::Display for Cron {
     /// Writes the expression in a canonical spelling: reading it back gives an equal [`Cron`].
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut minute = Set::new(Field::Minute, self.minutes, ALL_MINUTES);
+        let mut minute = Set::new(Field::Minute, self.minutes(), ALL_MINUTES);
         let mut hour = Set::new(Field::Hour, u64::from(self.hours), ALL_HOURS.into());
         let mut day = Set::new(Field::DayOfMonth, u64::from(self.days), ALL_DAYS.into());
         let mut month = Set::new(Field::Month, u64::from(self.months), ALL_MONTHS.into());

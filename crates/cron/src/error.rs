@@ -118,7 +118,7 @@ impl CronError {
         self.0.start
     }
 
-    /// The offending text; empty where something is missing.
+    /// The offending text; empty where something is missing, and for what is beyond the longest text allowed.
     #[must_use]
     pub fn text(&self) -> &str {
         self.0

@@ -39,16 +39,23 @@ impl Finding {
 #[cold]
 pub(crate) fn explain(text: &str, fault: Fault) -> CronError {
     let Finding { fault, message, hint } = whole(text).unwrap_or_else(|| in_field(text, fault));
-    let kept: String = text.chars().take(MAX_LENGTH).collect();
     CronError(Box::new(Details {
         kind: fault.kind,
         field: fault.field,
-        expression: kept,
+        expression: text[..cut(text)].to_owned(),
         start: fault.start,
         end: fault.end,
         message,
         hint,
     }))
+}
+
+/// Where a text that is too long is cut: not inside a character.
+fn cut(text: &str) -> usize {
+    (0..=text.len().min(MAX_LENGTH))
+        .rev()
+        .find(|&at| text.is_char_boundary(at))
+        .unwrap_or(0)
 }
 
 pub(crate) fn shown(text: &str) -> String {
@@ -85,7 +92,7 @@ fn whole(text: &str) -> Option<Finding> {
         end,
     };
     if text.len() > MAX_LENGTH {
-        let fault = fault(CronErrorKind::TooLong, MAX_LENGTH, text.len());
+        let fault = fault(CronErrorKind::TooLong, cut(text), cut(text));
         let message = format!(
             "the expression is {} bytes long, at most {MAX_LENGTH} are allowed",
             text.len()
@@ -262,7 +269,7 @@ fn in_field(text: &str, fault: Fault) -> Finding {
         }
         CronErrorKind::ReversedRange => {
             let finding = Finding::new(fault, format!("{name} range {quoted} runs backwards"));
-            match unrolled(field, item) {
+            match unrolled(field, item).filter(|instead| reads(field, instead)) {
                 Some(instead) => finding.hint(format!("write \"{instead}\"")),
                 None => {
                     finding.hint("write the part to the end and the part from the beginning as two ranges")
@@ -272,6 +279,12 @@ fn in_field(text: &str, fault: Fault) -> Finding {
         CronErrorKind::InvalidRange | CronErrorKind::InvalidStep => malformed(field, item, fault),
         _ => value(field, item, fault),
     }
+}
+
+/// Whether a text is right in a field: nobody should be told to write what is refused again.
+fn reads(field: Field, text: &str) -> bool {
+    let fields = Field::ALL.map(|f| if f == field { text } else { "*" });
+    read(fields.join(" ").as_bytes()).is_ok()
 }
 
 /// `22-6` as `22-23,0-6`.
@@ -365,7 +378,10 @@ fn value(field: Field, item: &str, fault: Fault) -> Finding {
         fault,
         format!("{name} {quoted} is not a value or a range ({})", field.allowed()),
     );
-    if let Some(step) = item.strip_prefix('/') {
+    if let Some(step) = item
+        .strip_prefix('/')
+        .filter(|step| reads(field, &format!("*/{step}")))
+    {
         return finding.hint(format!("write \"*/{step}\""));
     }
     if item.starts_with(['+', '-']) {
@@ -374,7 +390,7 @@ fn value(field: Field, item: &str, fault: Fault) -> Finding {
     if item.contains('.') {
         return finding.hint("write whole numbers");
     }
-    if item.contains(';') {
+    if item.contains(';') && reads(field, &item.replace(';', ",")) {
         return finding.hint(format!(
             "separate values with commas: write \"{}\"",
             item.replace(';', ",")

@@ -55,6 +55,7 @@ mod parse;
 mod pattern;
 mod release;
 mod search;
+mod steps;
 mod zone;
 
 pub use error::{CronError, CronErrorKind};

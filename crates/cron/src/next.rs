@@ -9,6 +9,7 @@ use jiff::Timestamp;
 
 use crate::offsets::{CYCLE, Cursor, Offsets, RULES_FROM, Stretch};
 use crate::pattern::Cron;
+use crate::steps;
 use crate::zone::Zone;
 
 /// A fire, in minutes.
@@ -84,6 +85,7 @@ impl Cron {
         // A whole cycle under the yearly rules without a fire proves that there is none.
         let last_start = from.max(RULES_FROM) + CYCLE;
         loop {
+            steps::count();
             let real = (wall - i64::from(stretch.offset)).max(stretch.start);
             if real < cursor.end() {
                 return Some(Hit { real, wall });
@@ -121,6 +123,7 @@ impl Cron {
         let mut high = to + i64::from(stretch.offset);
         let mut wall = self.wall_at_or_before(high)?;
         loop {
+            steps::count();
             if wall >= self.entry(&stretch) {
                 let real = (wall - i64::from(stretch.offset)).max(stretch.start);
                 return Some(Hit {

@@ -6,7 +6,7 @@ use std::str::FromStr;
 use crate::error::{CronError, CronErrorKind};
 use crate::explain::explain;
 use crate::field::Field;
-use crate::pattern::{BOTH, Cron, LAST, LAST_WEEKDAY, WILD};
+use crate::pattern::{BOTH, Cron, DaySets, LAST, LAST_WEEKDAY, WILD};
 
 /// The longest expression that is read, in bytes.
 pub const MAX_LENGTH: usize = 256;
@@ -34,6 +34,7 @@ impl FromStr for Cron {
     ///
     /// [`CronError`] tells the field, the position, what is allowed there and, where the text is of another
     /// dialect, how to write it here. Texts over [`MAX_LENGTH`] bytes are refused.
+    #[inline]
     fn from_str(text: &str) -> Result<Cron, CronError> {
         if text.len() > MAX_LENGTH {
             let fault = Fault {
@@ -44,7 +45,10 @@ impl FromStr for Cron {
             };
             return Err(explain(text, fault));
         }
-        read(text.as_bytes()).map_err(|fault| explain(text, *fault))
+        match read(text.as_bytes()) {
+            Ok(cron) => Ok(cron),
+            Err(fault) => Err(explain(text, *fault)),
+        }
     }
 }
 
@@ -54,6 +58,10 @@ pub(crate) fn is_blank(byte: u8) -> bool {
 }
 
 /// Reads an expression of any length; the caller bounds it.
+///
+/// Place and flags are plain values here, and the [`Reader`] of the rarer forms is a thing apart: kept in one
+/// they would go through memory at every field, which takes longer than the reading.
+#[inline(always)]
 pub(crate) fn read(bytes: &[u8]) -> Read<Cron> {
     let mut reader = Reader {
         bytes,
@@ -62,30 +70,98 @@ pub(crate) fn read(bytes: &[u8]) -> Read<Cron> {
         nearest: 0,
         flags: 0,
     };
-    reader.skip_blanks();
-    if reader.peek() == b'@' {
-        return reader.nickname();
+    let start = skip_blanks(bytes, 0);
+    if byte_at(bytes, start) == b'@' {
+        return reader.nickname(start);
     }
-    let minutes = reader.field(Field::Minute)?;
-    let hours = reader.field(Field::Hour)?;
-    let days = reader.field(Field::DayOfMonth)?;
-    let months = reader.field(Field::Month)?;
-    let weekdays = reader.field(Field::DayOfWeek)?;
-    if reader.at < bytes.len() {
-        return Err(reader.fault(CronErrorKind::FieldCount, None, reader.at));
+    let (minutes, hour_at) = reader.field(Field::Minute, start)?;
+    let (hours, day_at) = reader.field(Field::Hour, hour_at)?;
+    let (days, month_at) = reader.field(Field::DayOfMonth, day_at)?;
+    let (months, weekday_at) = reader.field(Field::Month, month_at)?;
+    let (weekdays, end) = reader.field(Field::DayOfWeek, weekday_at)?;
+    if end < bytes.len() {
+        return Err(reader.fault(CronErrorKind::FieldCount, None, end));
     }
+    let starred = |at: usize| matches!(byte_at(bytes, at), b'*' | b'?');
+    let wild = if starred(start) || starred(hour_at) {
+        WILD
+    } else {
+        0
+    };
+    let both = if starred(day_at) || starred(weekday_at) {
+        BOTH
+    } else {
+        0
+    };
     let sunday_twice = (weekdays | weekdays >> 7) & 0x7f;
-    let cron = Cron {
-        minutes,
-        nth: reader.nth,
-        hours: hours as u32,
+    let day_sets = DaySets {
         days: days as u32,
         nearest: reader.nearest,
-        months: months as u16,
         weekdays: sunday_twice as u8,
-        flags: reader.flags,
+        nth: reader.nth,
+        flags: reader.flags | wild | both,
     };
-    Ok(cron.canonical())
+    Ok(Cron::from_sets(minutes, hours as u32, months as u16, day_sets))
+}
+
+/// The byte at a place, or a blank at the end: both end a field.
+#[inline(always)]
+fn byte_at(bytes: &[u8], at: usize) -> u8 {
+    bytes.get(at).copied().unwrap_or(b' ')
+}
+
+#[inline(always)]
+fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
+    while bytes.get(at).copied().is_some_and(is_blank) {
+        at += 1;
+    }
+    at
+}
+
+/// Reads a field that is one of the commonest forms: `*`, `*/5`, a number, `MON`, `MON-FRI`. Gives its values
+/// and where the next field begins.
+#[inline(always)]
+fn common(bytes: &[u8], at: usize, field: Field) -> Option<(u64, usize)> {
+    let [first, second, third] = [0, 1, 2].map(|n| byte_at(bytes, at + n));
+    let found = |mask: u64, length: usize| Some((mask, skip_blanks(bytes, at + length)));
+    if first == b'*' {
+        if is_blank(second) {
+            return found(spread(field.min(), field.max(), 1), 1);
+        }
+        let step = u32::from(third.wrapping_sub(b'0'));
+        if second == b'/' && (1..=9).contains(&step) && is_blank(byte_at(bytes, at + 3)) {
+            return found(spread(field.min(), field.max(), step), 3);
+        }
+        return None;
+    }
+    let (tens, ones) = (
+        u32::from(first.wrapping_sub(b'0')),
+        u32::from(second.wrapping_sub(b'0')),
+    );
+    let allowed = field.min()..=field.max();
+    if tens <= 9 && is_blank(second) && allowed.contains(&tens) {
+        return found(1 << tens, 1);
+    }
+    if tens <= 9 && ones <= 9 && is_blank(third) && allowed.contains(&(10 * tens + ones)) {
+        return found(1 << (10 * tens + ones), 2);
+    }
+    if field != Field::DayOfWeek {
+        return None;
+    }
+    let name = |at: usize| {
+        let &[a, b, c] = bytes.get(at..at + 3)? else {
+            return None;
+        };
+        field.value_of([a, b, c])
+    };
+    let low = name(at)?;
+    let next = byte_at(bytes, at + 3);
+    if is_blank(next) {
+        return found(1 << low, 3);
+    }
+    let high =
+        name(at + 4).filter(|high| *high >= low && next == b'-' && is_blank(byte_at(bytes, at + 7)))?;
+    found(spread(low, high, 1), 7)
 }
 
 struct Reader<'t> {
@@ -100,25 +176,13 @@ impl Reader<'_> {
     /// The next byte, or a blank at the end: both end a field.
     #[inline(always)]
     fn peek(&self) -> u8 {
-        self.peek_at(0)
-    }
-
-    #[inline(always)]
-    fn peek_at(&self, distance: usize) -> u8 {
-        self.bytes.get(self.at + distance).copied().unwrap_or(b' ')
+        byte_at(self.bytes, self.at)
     }
 
     fn take(&mut self, byte: u8) -> bool {
         let found = self.peek() == byte;
         self.at += usize::from(found);
         found
-    }
-
-    #[inline(always)]
-    fn skip_blanks(&mut self) {
-        while self.bytes.get(self.at).copied().is_some_and(is_blank) {
-            self.at += 1;
-        }
     }
 
     #[cold]
@@ -147,8 +211,8 @@ impl Reader<'_> {
         })
     }
 
-    fn nickname(&mut self) -> Read<Cron> {
-        let start = self.at;
+    #[inline(never)]
+    fn nickname(&mut self, start: usize) -> Read<Cron> {
         let length = self.bytes[start..].iter().position(|&b| is_blank(b));
         self.at = length.map_or(self.bytes.len(), |length| start + length);
         let meaning: &[u8] = match &self.bytes[start..self.at] {
@@ -159,59 +223,29 @@ impl Reader<'_> {
             b"@hourly" => b"0 * * * *",
             _ => return Err(self.fault(CronErrorKind::UnknownNickname, None, start)),
         };
-        self.skip_blanks();
-        if self.at < self.bytes.len() {
-            let start = self.at;
+        let rest = skip_blanks(self.bytes, self.at);
+        if rest < self.bytes.len() {
             self.at = self.bytes.len();
-            return Err(self.fault(CronErrorKind::FieldCount, None, start));
+            return Err(self.fault(CronErrorKind::FieldCount, None, rest));
         }
         read(meaning)
     }
 
-    /// Reads a field and the blanks behind it. The commonest forms are read here, each field in its own copy.
+    /// Reads a field and the blanks behind it; gives its values and where the next begins.
     #[inline(always)]
-    fn field(&mut self, field: Field) -> Read<u64> {
-        if self.at == self.bytes.len() {
-            return Err(self.fault(CronErrorKind::FieldCount, None, self.at));
+    fn field(&mut self, field: Field, at: usize) -> Read<(u64, usize)> {
+        match common(self.bytes, at, field) {
+            Some(found) => Ok(found),
+            None => self.list(field, at),
         }
-        let (first, second, third) = (self.peek(), self.peek_at(1), self.peek_at(2));
-        if first == b'*' || (first == b'?' && field.is_day()) {
-            self.flags |= match field {
-                Field::Minute | Field::Hour => WILD,
-                Field::DayOfMonth | Field::DayOfWeek => BOTH,
-                Field::Month => 0,
-            };
-            if is_blank(second) {
-                return Ok(self.end_field(1, spread(field.min(), field.max(), 1)));
-            }
-            let step = u32::from(third.wrapping_sub(b'0'));
-            if second == b'/' && (1..=9).contains(&step) && is_blank(self.peek_at(3)) {
-                return Ok(self.end_field(3, spread(field.min(), field.max(), step)));
-            }
-        }
-        let (tens, ones) = (
-            u32::from(first.wrapping_sub(b'0')),
-            u32::from(second.wrapping_sub(b'0')),
-        );
-        let allowed = field.min()..=field.max();
-        if tens <= 9 && is_blank(second) && allowed.contains(&tens) {
-            return Ok(self.end_field(1, 1 << tens));
-        }
-        if tens <= 9 && ones <= 9 && is_blank(third) && allowed.contains(&(10 * tens + ones)) {
-            return Ok(self.end_field(2, 1 << (10 * tens + ones)));
-        }
-        self.list(field)
-    }
-
-    #[inline(always)]
-    fn end_field(&mut self, length: usize, mask: u64) -> u64 {
-        self.at += length;
-        self.skip_blanks();
-        mask
     }
 
     #[inline(never)]
-    fn list(&mut self, field: Field) -> Read<u64> {
+    fn list(&mut self, field: Field, at: usize) -> Read<(u64, usize)> {
+        self.at = at;
+        if self.at == self.bytes.len() {
+            return Err(self.fault(CronErrorKind::FieldCount, None, self.at));
+        }
         let mut mask = 0;
         loop {
             mask |= self.item(field)?;
@@ -219,8 +253,7 @@ impl Reader<'_> {
                 break;
             }
         }
-        self.skip_blanks();
-        Ok(mask)
+        Ok((mask, skip_blanks(self.bytes, self.at)))
     }
 
     #[inline]

@@ -18,7 +18,7 @@ use crate::calendar::{Month, month_lengths};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Cron {
     /// Bits 0-59.
-    pub(crate) minutes: u64,
+    minutes: u64,
     /// Eight bits for each weekday: bits 0-4 for its first to fifth in the month, bit 5 for its last.
     pub(crate) nth: u64,
     /// Bits 0-23.
@@ -31,6 +31,16 @@ pub struct Cron {
     pub(crate) months: u16,
     /// Bits 0-6, Sunday first.
     pub(crate) weekdays: u8,
+    pub(crate) flags: u8,
+}
+
+/// What an expression says of days, and its flags, on the way into a [`Cron`].
+#[derive(Clone, Copy)]
+pub(crate) struct DaySets {
+    pub(crate) days: u32,
+    pub(crate) nearest: u32,
+    pub(crate) weekdays: u8,
+    pub(crate) nth: u64,
     pub(crate) flags: u8,
 }
 
@@ -64,6 +74,33 @@ const WEEKS: u64 = 1 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 28 | 1 << 35;
 const LAST_OF_WEEKDAY: u64 = 1 << 5;
 
 impl Cron {
+    /// Puts the sets of an expression together.
+    #[inline(always)]
+    pub(crate) fn from_sets(minutes: u64, hours: u32, months: u16, days: DaySets) -> Cron {
+        let DaySets {
+            days,
+            nearest,
+            weekdays,
+            nth,
+            flags,
+        } = days;
+        Cron {
+            minutes,
+            nth,
+            hours,
+            days,
+            nearest,
+            months,
+            weekdays,
+            flags,
+        }
+        .canonical()
+    }
+
+    pub(crate) const fn minutes(&self) -> u64 {
+        self.minutes
+    }
+
     pub(crate) const fn has(&self, flag: u8) -> bool {
         self.flags & flag != 0
     }
@@ -92,36 +129,62 @@ impl Cron {
     }
 
     /// Brings patterns of one meaning to one form, so that `==` compares meanings.
-    #[inline]
-    pub(crate) fn canonical(mut self) -> Cron {
-        let special = self.nth != 0 || self.nearest != 0 || self.has(LAST | LAST_WEEKDAY);
-        if special {
-            self.drop_implied();
+    ///
+    /// Made anew from single values, not changed in place: the sets stay in registers until the end, which
+    /// halves the time of reading an expression.
+    #[inline(always)]
+    fn canonical(mut self) -> Cron {
+        if self.nth != 0 || self.nearest != 0 || self.has(LAST | LAST_WEEKDAY) {
+            self = self.without_implied();
         }
-        let all_days = self.days == ALL_DAYS;
-        let all_weekdays = self.weekdays == ALL_WEEKDAYS;
-        if all_days || all_weekdays {
-            if !self.has(BOTH) {
-                self.days = ALL_DAYS;
-                self.weekdays = ALL_WEEKDAYS;
-                self.nth = 0;
-                self.nearest = 0;
-                self.flags &= !(LAST | LAST_WEEKDAY | SPECIAL);
+        let Cron {
+            minutes,
+            mut nth,
+            hours,
+            mut days,
+            mut nearest,
+            months,
+            mut weekdays,
+            mut flags,
+        } = self;
+        if days == ALL_DAYS || weekdays == ALL_WEEKDAYS {
+            if flags & BOTH == 0 {
+                days = ALL_DAYS;
+                weekdays = ALL_WEEKDAYS;
+                nth = 0;
+                nearest = 0;
+                flags &= !(LAST | LAST_WEEKDAY | SPECIAL);
             }
-            self.flags |= BOTH;
-            if self.days == ALL_DAYS && self.weekdays == ALL_WEEKDAYS && self.months == ALL_MONTHS {
-                self.flags |= EVERY_DAY;
+            flags |= BOTH;
+            if days == ALL_DAYS && weekdays == ALL_WEEKDAYS && months == ALL_MONTHS {
+                flags |= EVERY_DAY;
             }
         }
-        if self.finds_no_day() {
-            self.flags |= NEVER;
+        let cron = Cron {
+            minutes,
+            nth,
+            hours,
+            days,
+            nearest,
+            months,
+            weekdays,
+            flags,
+        };
+        let never = if flags & SPECIAL != 0 {
+            cron.finds_no_special_day()
+        } else {
+            cron.finds_no_day()
+        };
+        Cron {
+            flags: flags | if never { NEVER } else { 0 },
+            ..cron
         }
-        self
     }
 
     /// Drops what adds nothing: `L` beside `*`, `MON#2` beside `MON`.
     #[cold]
-    fn drop_implied(&mut self) {
+    #[inline(never)]
+    fn without_implied(mut self) -> Cron {
         if self.days == ALL_DAYS {
             self.nearest = 0;
             self.flags &= !(LAST | LAST_WEEKDAY);
@@ -131,13 +194,12 @@ impl Cron {
         if self.nth != 0 || self.nearest != 0 || self.has(LAST | LAST_WEEKDAY) {
             self.flags |= SPECIAL;
         }
+        self
     }
 
-    #[inline]
+    /// For patterns without special days.
+    #[inline(always)]
     fn finds_no_day(&self) -> bool {
-        if self.has(SPECIAL) {
-            return self.finds_no_special_day();
-        }
         // Every date that some year has, leap days too, falls on every weekday within 400 years.
         let mut dates = 0x3fff_fffe;
         if self.months & !FEBRUARY != 0 {

@@ -5,6 +5,7 @@
 
 use crate::calendar::{Date, Month, date_of, day_of, days_in_month, weekday_of};
 use crate::pattern::{Cron, EVERY_DAY, NEVER};
+use crate::steps;
 
 pub(crate) const DAY: i64 = 1440;
 
@@ -96,6 +97,7 @@ impl Cron {
             mut year, mut month, ..
         } = date;
         for _ in 0..MONTHS_TO_SEARCH {
+            steps::count();
             // Two shifts: one by 13 bits at once would be by all of a 13-bit set's width.
             let later = self.months >> month >> 1;
             if later != 0 {
@@ -118,6 +120,7 @@ impl Cron {
             mut year, mut month, ..
         } = date;
         for _ in 0..MONTHS_TO_SEARCH {
+            steps::count();
             let earlier = self.months & ((1 << month) - 1);
             if earlier != 0 {
                 month = 15 - earlier.leading_zeros();
@@ -136,12 +139,12 @@ impl Cron {
 
     #[inline]
     fn first_time(&self) -> i64 {
-        i64::from(self.hours.trailing_zeros() * 60 + self.minutes.trailing_zeros())
+        i64::from(self.hours.trailing_zeros() * 60 + self.minutes().trailing_zeros())
     }
 
     #[inline]
     fn last_time(&self) -> i64 {
-        i64::from((31 - self.hours.leading_zeros()) * 60 + 63 - self.minutes.leading_zeros())
+        i64::from((31 - self.hours.leading_zeros()) * 60 + 63 - self.minutes().leading_zeros())
     }
 
     #[inline]
@@ -149,7 +152,7 @@ impl Cron {
         let (hour, minute) = (minute_of_day / 60, minute_of_day % 60);
         let hours = self.hours >> hour;
         if hours & 1 != 0 {
-            let minutes = self.minutes >> minute;
+            let minutes = self.minutes() >> minute;
             if minutes != 0 {
                 return Some(i64::from(minute_of_day + minutes.trailing_zeros()));
             }
@@ -159,7 +162,7 @@ impl Cron {
             return None;
         }
         Some(i64::from(
-            (hour + later.trailing_zeros()) * 60 + self.minutes.trailing_zeros(),
+            (hour + later.trailing_zeros()) * 60 + self.minutes().trailing_zeros(),
         ))
     }
 
@@ -167,7 +170,7 @@ impl Cron {
         let (hour, minute) = (minute_of_day / 60, minute_of_day % 60);
         let hours = self.hours << (31 - hour);
         if hours >> 31 != 0 {
-            let minutes = self.minutes << (63 - minute);
+            let minutes = self.minutes() << (63 - minute);
             if minutes != 0 {
                 return Some(i64::from(minute_of_day - minutes.leading_zeros()));
             }
@@ -177,7 +180,7 @@ impl Cron {
             return None;
         }
         Some(i64::from(
-            (hour - earlier.leading_zeros()) * 60 + 63 - self.minutes.leading_zeros(),
+            (hour - earlier.leading_zeros()) * 60 + 63 - self.minutes().leading_zeros(),
         ))
     }
 }

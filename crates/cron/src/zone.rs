@@ -224,3 +224,52 @@ impl fmt::Display for ZoneError {
 }
 
 impl std::error::Error for ZoneError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_name_is_found_in_any_case_under_its_own_spelling() {
+        for name in Zone::all_names() {
+            for written in [name.to_owned(), name.to_lowercase(), name.to_uppercase()] {
+                assert_eq!(Zone::get(&written).unwrap().name(), name);
+            }
+        }
+        assert!(Zone::all_names().count() > 500);
+    }
+
+    #[test]
+    fn one_slip_leads_back_to_the_name() {
+        let slips = [
+            ("Europe/Berln", "Europe/Berlin"),
+            ("Europ/Berlin", "Europe/Berlin"),
+            ("Amercia/New_York", "America/New_York"),
+            ("new york", "America/New_York"),
+            ("Asia/Calcuta", "Asia/Calcutta"),
+            ("Tokyo", "Asia/Tokyo"),
+            ("UCT0", "UCT"),
+            ("EDT", "America/New_York"),
+        ];
+        for (slip, name) in slips {
+            assert_eq!(Zone::suggest(slip).first(), Some(&name), "{slip}");
+        }
+        for nonsense in [
+            "",
+            " ",
+            "+02:00",
+            "UTC+2",
+            "x",
+            "../../etc/passwd",
+            &"a/".repeat(10_000),
+        ] {
+            assert!(Zone::suggest(nonsense).is_empty(), "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn zones_and_expressions_may_cross_threads() {
+        fn is_shared<T: Send + Sync + 'static>() {}
+        is_shared::<(Zone, ZoneError, crate::Cron, crate::CronError, crate::Fires)>();
+    }
+}

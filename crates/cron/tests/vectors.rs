@@ -6,7 +6,7 @@
     reason = "a test fails by panicking, in its helpers too"
 )]
 
-use impresario_cron::{Cron, Zone};
+use impresario_cron::{Cron, CronErrorKind, Zone};
 use jiff::Timestamp;
 use serde::Deserialize;
 
@@ -112,4 +112,43 @@ fn refused_texts_are_refused_with_their_place() {
             (Ok(_), Err(error)) => println!("{error}"),
         }
     }
+}
+
+#[test]
+fn other_dialects_are_told_what_to_write() {
+    let cases = [
+        ("@every 5m", r#"write "*/5 * * * *""#),
+        ("@every 2h", r#"write "0 */2 * * *""#),
+        ("every 5 minutes", r#"write "*/5 * * * *""#),
+        ("H/15 * * * *", r#"write "*/15""#),
+        (
+            "0 9 * * MON-FRI 2027",
+            r#"years are not supported: without it this is "0 9 * * MON-FRI""#,
+        ),
+        ("0 0 * * FRI-MON", r#"write "FRI-SUN,MON""#),
+        ("* * * * 6-0", r#"write "6-7""#),
+        ("* * 25-5 * *", r#"write "25-31,1-5""#),
+        ("* * * * MONDAY", r#"names have three letters: write "MON""#),
+        ("@Daily", r#"write "@daily""#),
+        ("1;2 * * * *", r#"separate values with commas: write "1,2""#),
+        ("CRON_TZ=UTC 0 9 * * *", "the time zone has a setting of its own"),
+        (
+            "0 9 * * * Europe/Berlin",
+            "the time zone has a setting of its own",
+        ),
+    ];
+    for (text, hint) in cases {
+        let error = text.parse::<Cron>().unwrap_err();
+        assert_eq!(error.hint(), Some(hint), "{text}");
+    }
+}
+
+#[test]
+fn a_text_that_is_too_long_is_cut_between_characters() {
+    let text = "é".repeat(100) + "x" + &"é".repeat(100);
+    let error = text.parse::<Cron>().unwrap_err();
+    assert_eq!(error.kind(), CronErrorKind::TooLong);
+    assert_eq!((error.position(), error.text()), (255, ""));
+    assert!(text.is_char_boundary(error.position()));
+    assert_eq!(error.render().lines().count(), 3);
 }
