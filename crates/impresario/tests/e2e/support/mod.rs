@@ -1,0 +1,18 @@
+//! What the tests are written with: a server, clients of it, bundles, a receiver of callbacks, and waiting.
+
+mod bundle;
+mod client;
+mod http;
+mod process;
+mod receiver;
+mod server;
+mod signature;
+mod wait;
+
+pub(crate) use bundle::{BRAND, Bundle, workflow};
+pub(crate) use client::Client;
+pub(crate) use http::{Answer, Request};
+pub(crate) use receiver::{Received, Receiver, Reply};
+pub(crate) use server::{Server, Setup};
+pub(crate) use signature::{assert_signed, hmac_hex};
+pub(crate) use wait::{PATIENCE, wait_for, wait_until};
