@@ -18,4 +18,7 @@
 
 mod support;
 
+mod clock_changes;
+mod failures;
 mod main_job;
+mod restart;

@@ -1,6 +1,9 @@
 //! The main job: a schedule fires, its workflow runs in a real browser, a signed callback arrives.
 
-use serde_json::json;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
 
 use crate::support::{Bundle, Receiver, Setup, assert_signed};
 
@@ -72,4 +75,54 @@ fn a_schedule_fires_at_the_minute_runs_a_page_and_its_signed_callback_arrives() 
     assert_eq!(fires[0]["outcome"], "fired");
     assert_eq!(fires[0]["job_id"], job);
     assert_eq!(fires[0]["job_status"], "completed");
+}
+
+#[test]
+fn a_millisecond_before_its_instant_nothing_fires() {
+    let server = Setup::at("2027-01-01T00:00:30Z").start();
+    let client = server.tenant("acme");
+    client.deploy(&Bundle::with("quick", "return 1;"));
+    let create = |cron: &str| client.schedule(json!({"workflow": "quick", "cron_expr": cron}))["id"].clone();
+    let (witness, watched) = (create("1 0 * * *"), create("2 0 * * *"));
+
+    // The pass that fires the witness goes by the same clock, so it has looked at the other schedule too.
+    server.set_clock("2027-01-01T00:01:59.999Z");
+    client.fired(&witness, "2027-01-01T00:01:00.000Z");
+    assert_eq!(client.history(&watched), Vec::<Value>::new());
+    assert_eq!(client.get_schedule(&watched)["last_fire_at"], json!(null));
+    let jobs = client.ok("jobs/list", json!({"schedule_id": watched}));
+    assert_eq!(jobs["jobs"], json!([]));
+
+    server.set_clock("2027-01-01T00:02:00Z");
+    let fire = client.fired(&watched, "2027-01-01T00:02:00.000Z");
+    assert_eq!(fire["fired_at"], "2027-01-01T00:02:00.000Z");
+    assert_eq!(fire["missed"], 0);
+}
+
+#[test]
+fn by_the_machines_clock_a_schedule_fires_on_time_and_never_early() {
+    let server = Setup::real_clock().start();
+    let client = server.tenant("acme");
+    let receiver = Receiver::start();
+    client.deploy(&Bundle::with("quick", "return { ran: true };"));
+    let schedule = client.schedule(json!({
+        "workflow": "quick", "cron_expr": "* * * * *", "callback_url": receiver.url(), "callback_secret": SECRET,
+    }));
+    let due = schedule["next_fire_at"].as_str().unwrap();
+    assert!(due.ends_with(":00.000Z"), "{due}");
+
+    let callback = &receiver.wait_within(1, Duration::from_secs(70))[0];
+    let body = assert_signed(callback, SECRET);
+    assert_eq!(body["result"], json!({"ran": true}));
+    assert_eq!(body["fire_at"], due);
+    let fire = client.fired(&schedule["id"], due);
+    let instant = |value: &Value| value.as_str().unwrap().parse::<Timestamp>().unwrap();
+    let (due, fired_at) = (instant(&fire["fire_at"]), instant(&fire["fired_at"]));
+    let late = fired_at.as_millisecond() - due.as_millisecond();
+    // An idle machine is late by a few milliseconds; this one runs other tests as well.
+    assert!((0..2_000).contains(&late), "late by {late} ms");
+    let job = client.job(&fire["job_id"]);
+    assert_eq!(instant(&job["created_at"]), fired_at);
+    let sent: i64 = callback.header("webhook-timestamp").unwrap().parse().unwrap();
+    assert!(sent >= due.as_second(), "{sent}");
 }

@@ -12,6 +12,7 @@ mod wait;
 pub(crate) use bundle::{BRAND, Bundle, workflow};
 pub(crate) use client::Client;
 pub(crate) use http::{Answer, Request};
+pub(crate) use process::alive;
 pub(crate) use receiver::{Received, Receiver, Reply};
 pub(crate) use server::{Server, Setup};
 pub(crate) use signature::{assert_signed, hmac_hex};
