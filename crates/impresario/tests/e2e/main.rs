@@ -18,7 +18,11 @@
 
 mod support;
 
+mod callbacks;
 mod clock_changes;
+mod deployments;
 mod failures;
+mod jobs;
 mod main_job;
 mod restart;
+mod tenants;

@@ -53,6 +53,13 @@ impl Bundle {
         self.entry(name, EntryType::Regular, text.as_bytes())
     }
 
+    /// A symbolic link, which no bundle may have.
+    pub(crate) fn link(mut self, name: &str, to: &str) -> Self {
+        self.entries
+            .push((name.to_owned(), EntryType::Symlink, to.as_bytes().to_vec()));
+        self
+    }
+
     pub(crate) fn directory(self, name: &str) -> Self {
         self.entry(name, EntryType::Directory, b"")
     }
@@ -79,9 +86,14 @@ impl Bundle {
             } else {
                 0o644
             });
-            header.set_size(bytes.len() as u64);
+            let mut content = bytes.as_slice();
+            if *kind == EntryType::Symlink {
+                header.set_link_name_literal(content).unwrap();
+                content = &[];
+            }
+            header.set_size(content.len() as u64);
             header.set_cksum();
-            archive.append(&header, bytes.as_slice()).unwrap();
+            archive.append(&header, content).unwrap();
         }
         STANDARD.encode(archive.into_inner().unwrap().finish().unwrap())
     }

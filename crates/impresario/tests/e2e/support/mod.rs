@@ -10,7 +10,7 @@ mod signature;
 mod wait;
 
 pub(crate) use bundle::{BRAND, Bundle, workflow};
-pub(crate) use client::Client;
+pub(crate) use client::{Client, assert_error, keys};
 pub(crate) use http::{Answer, Request};
 pub(crate) use process::alive;
 pub(crate) use receiver::{Received, Receiver, Reply};

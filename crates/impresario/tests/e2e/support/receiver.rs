@@ -88,6 +88,25 @@ impl Receiver {
         self.state.lock().unwrap().received.clone()
     }
 
+    /// Closes the connections that hang.
+    pub(crate) fn release(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.replies.clear();
+        state.hanging.clear();
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_at_least(&self, count: usize) {
+        wait_for(&format!("{count} callbacks or more"), PATIENCE, || {
+            let seen = self.received().len();
+            if seen >= count {
+                Ok(())
+            } else {
+                Err(seen.to_string())
+            }
+        });
+    }
+
     /// Waits until so many requests came, and fails if there are more.
     #[track_caller]
     pub(crate) fn wait(&self, count: usize) -> Vec<Received> {

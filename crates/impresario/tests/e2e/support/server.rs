@@ -23,6 +23,8 @@ pub(crate) struct Setup {
     pub(crate) clock: Option<&'static str>,
     pub(crate) job_slots: u16,
     pub(crate) grace_seconds: u64,
+    /// Whether callbacks may go to this machine, where the receivers are.
+    pub(crate) private_callbacks: bool,
 }
 
 impl Setup {
@@ -33,6 +35,7 @@ impl Setup {
             clock: Some(instant),
             job_slots: 4,
             grace_seconds: 0,
+            private_callbacks: true,
         }
     }
 
@@ -57,6 +60,13 @@ impl Setup {
     pub(crate) fn grace(self, grace_seconds: u64) -> Self {
         Self {
             grace_seconds,
+            ..self
+        }
+    }
+
+    pub(crate) fn public_callbacks_only(self) -> Self {
+        Self {
+            private_callbacks: false,
             ..self
         }
     }
@@ -123,8 +133,10 @@ impl Server {
             .env("IMPRESARIO_DATA_DIR", self.data_dir())
             .env("IMPRESARIO_RUNNER_DIR", runner_dir())
             .env("IMPRESARIO_NODE", node())
-            .env("IMPRESARIO_ALLOW_PRIVATE_CALLBACKS", "127.0.0.0/8")
             .env("IMPRESARIO_LOG", "info");
+        if self.setup.private_callbacks {
+            command.env("IMPRESARIO_ALLOW_PRIVATE_CALLBACKS", "127.0.0.0/8");
+        }
         command
     }
 
