@@ -203,6 +203,18 @@ impl Server {
         String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
     }
 
+    /// Runs a command that must fail: its exit code and stderr.
+    #[track_caller]
+    pub(crate) fn cli_fails(&self, args: &[&str]) -> (i32, String) {
+        let output = self.command(args).output().unwrap();
+        assert!(!output.status.success(), "{args:?} went well");
+        assert_eq!(output.stdout, b"", "{args:?} says nothing on stdout");
+        (
+            output.status.code().unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    }
+
     /// Makes a tenant and a key with the command line, and gives a client that uses it.
     #[track_caller]
     pub(crate) fn tenant(&self, name: &str) -> Client {
