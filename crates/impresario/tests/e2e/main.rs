@@ -15,6 +15,14 @@
     clippy::print_stderr,
     reason = "helpers of tests stand outside of #[test] functions"
 )]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "inputs are written as `json!` at the call: an ampersand before each would only be noise"
+)]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a table of cases is read by row, however many there are"
+)]
 
 mod support;
 
@@ -26,7 +34,9 @@ mod front;
 mod jobs;
 mod main_job;
 mod restart;
+mod runs;
 mod schedules_create;
 mod schedules_list;
+mod schedules_rules;
 mod schedules_update;
 mod tenants;

@@ -15,5 +15,5 @@ pub(crate) use http::{Answer, Request};
 pub(crate) use process::alive;
 pub(crate) use receiver::{Received, Receiver, Reply};
 pub(crate) use server::{Server, Setup};
-pub(crate) use signature::{assert_signed, hmac_hex};
+pub(crate) use signature::assert_signed;
 pub(crate) use wait::{PATIENCE, wait_for, wait_until};

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{Received, process::feed};
 
 /// The lowercase hexadecimal HMAC-SHA256 of `body`, by `openssl`.
-pub(crate) fn hmac_hex(secret: &str, body: &[u8]) -> String {
+fn hmac_hex(secret: &str, body: &[u8]) -> String {
     let mut openssl = super::process::command("openssl");
     openssl.args(["dgst", "-sha256", "-hmac", secret]);
     let said = feed(openssl.stderr(Stdio::inherit()), body);
