@@ -40,6 +40,8 @@ impl Received {
 pub(crate) enum Reply {
     Status(u16),
     Redirect(String),
+    /// 503 with a `Retry-After` of so many seconds.
+    Busy(u32),
     /// The connection stays open and nothing comes.
     Hang,
 }
@@ -148,6 +150,7 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
     let head = match &reply {
         Reply::Status(status) => format!("HTTP/1.1 {status} x\r\n"),
         Reply::Redirect(to) => format!("HTTP/1.1 302 x\r\nlocation: {to}\r\n"),
+        Reply::Busy(seconds) => format!("HTTP/1.1 503 x\r\nretry-after: {seconds}\r\n"),
         Reply::Hang => {
             state.hanging.push(stream);
             return;

@@ -19,6 +19,8 @@ use super::{Client, PATIENCE, Request, process, wait_for, wait_until};
 pub(crate) struct Setup {
     /// Whether it finds a Chromium; without one it starts runs much faster.
     pub(crate) browser: bool,
+    /// The Chromium it is told to use.
+    pub(crate) chromium: Option<PathBuf>,
     /// Where its clock stands; `None` is the machine's own.
     pub(crate) clock: Option<&'static str>,
     pub(crate) job_slots: u16,
@@ -32,6 +34,7 @@ impl Setup {
     pub(crate) fn at(instant: &'static str) -> Self {
         Self {
             browser: false,
+            chromium: None,
             clock: Some(instant),
             job_slots: 4,
             grace_seconds: 0,
@@ -49,6 +52,15 @@ impl Setup {
     pub(crate) fn with_browser(self) -> Self {
         Self {
             browser: true,
+            ..self
+        }
+    }
+
+    /// With this program in Chromium's place.
+    pub(crate) fn chromium(self, program: &Path) -> Self {
+        Self {
+            browser: true,
+            chromium: Some(program.to_owned()),
             ..self
         }
     }
@@ -145,6 +157,9 @@ impl Server {
         command
             .args(["--job-slots", &self.setup.job_slots.to_string()])
             .args(["--shutdown-grace-seconds", &self.setup.grace_seconds.to_string()]);
+        if let Some(chromium) = &self.setup.chromium {
+            command.arg("--chromium").arg(chromium);
+        }
         if self.setup.clock.is_some() {
             command.arg("--clock-file").arg(self.dir.path().join("clock"));
         }
@@ -330,7 +345,7 @@ impl Drop for Server {
 }
 
 /// The lines of a pipe, as they come.
-fn lines_of(pipe: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
+pub(super) fn lines_of(pipe: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>> {
     let lines = Arc::new(Mutex::new(Vec::new()));
     let filled = lines.clone();
     thread::spawn(move || {
@@ -345,7 +360,7 @@ fn lines_of(pipe: impl std::io::Read + Send + 'static) -> Arc<Mutex<Vec<String>>
     clippy::disallowed_methods,
     reason = "where the runner's packages are is told to tests by the environment"
 )]
-fn runner_dir() -> PathBuf {
+pub(super) fn runner_dir() -> PathBuf {
     let dir = std::env::var("IMPRESARIO_RUNNER_DIR").map_or_else(
         |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runner"),
         PathBuf::from,
@@ -360,7 +375,7 @@ fn runner_dir() -> PathBuf {
 }
 
 /// Node as an absolute path: the server does not get the test's PATH.
-fn node() -> PathBuf {
+pub(super) fn node() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .map(|dir| dir.join("node"))
