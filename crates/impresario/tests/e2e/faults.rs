@@ -1,6 +1,11 @@
 //! Crowds, kills at bad moments, and parts that are broken: what must hold all the same.
 
-use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, time::Duration};
+use std::{
+    fs,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use serde_json::{Value, json};
 
@@ -219,6 +224,33 @@ fn a_job_that_is_starting_is_cancelled_or_handed_back_at_sigterm() {
         ["queued", "starting_browser"].contains(&job["status"].as_str().unwrap()),
         "{job}"
     );
+}
+
+#[test]
+fn sigterm_at_any_moment_of_a_start_ends_the_server_in_time_and_loses_no_job() {
+    let (mut server, client) = begin(Setup::at("2027-01-01T00:00:30Z"));
+    for round in 0..40_u64 {
+        let job = client.create_job(json!({"workflow": "wait"}));
+        // Before the claim, in it, while Node starts, and once the code runs.
+        std::thread::sleep(Duration::from_micros(round * 700 % 12_000));
+        server.terminate();
+        let told = Instant::now();
+        let (status, log) = server.ended_with_log();
+        assert_eq!(status.code(), Some(0), "{log}");
+        // Ending the tree of a run takes 5 s at the most.
+        assert!(
+            told.elapsed() < Duration::from_secs(7),
+            "round {round}: {:?}\n{log}",
+            told.elapsed()
+        );
+        assert_eq!(server.run_processes(), Vec::<u32>::new());
+        server.start_again();
+        let after = client.job(&job);
+        match after["status"].as_str().unwrap() {
+            "failed" => assert_eq!(after["failure_class"], "worker_lost", "{after}"),
+            _ => drop(client.ok("jobs/cancel", json!({"id": job}))),
+        }
+    }
 }
 
 #[test]

@@ -291,11 +291,19 @@ impl Server {
     /// Waits until it has ended.
     #[track_caller]
     pub(crate) fn ended(&mut self) -> ExitStatus {
+        self.ended_with_log().0
+    }
+
+    /// Waits until it has ended: how, and its log.
+    #[track_caller]
+    pub(crate) fn ended_with_log(&mut self) -> (ExitStatus, String) {
         let mut running = self.running.take().unwrap();
-        wait_for("the server to end", process::END_LIMIT, || {
+        let status = wait_for("the server to end", process::END_LIMIT, || {
             let status = running.child.try_wait().unwrap();
             status.ok_or_else(|| running.stderr.lock().unwrap().join("\n"))
-        })
+        });
+        let log = running.stderr.lock().unwrap().join("\n");
+        (status, log)
     }
 
     /// The processes of this server's runs that are alive.
