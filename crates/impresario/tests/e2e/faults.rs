@@ -229,10 +229,11 @@ fn a_job_that_is_starting_is_cancelled_or_handed_back_at_sigterm() {
 #[test]
 fn sigterm_at_any_moment_of_a_start_ends_the_server_in_time_and_loses_no_job() {
     let (mut server, client) = begin(Setup::at("2027-01-01T00:00:30Z"));
-    for round in 0..40_u64 {
+    for round in 0..64_u64 {
         let job = client.create_job(json!({"workflow": "wait"}));
-        // Before the claim, in it, while Node starts, and once the code runs.
-        std::thread::sleep(Duration::from_micros(round * 700 % 12_000));
+        // Before the claim and within it, and now and then while Node starts.
+        let later = if round % 8 == 7 { 40_000 } else { 0 };
+        std::thread::sleep(Duration::from_micros(round * 130 % 2_500 + later));
         server.terminate();
         let told = Instant::now();
         let (status, log) = server.ended_with_log();
