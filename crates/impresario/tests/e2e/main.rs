@@ -1,0 +1,44 @@
+//! The whole program from outside: the real binary, real HTTP, real Node and Chromium, a real receiver of callbacks.
+//!
+//! Each test starts a server of its own in a temporary directory, most of them with an injected clock (`--clock-file`)
+//! that the test moves. Nothing here links the server's code: what is checked is what a user sees.
+//!
+//! They need Node 20, Chromium, `openssl`, and the runner's packages: `npm ci --ignore-scripts` in the project's
+//! `runner` folder, or `IMPRESARIO_RUNNER_DIR` set to a copy of it. Where one is missing they fail; they are never
+//! skipped.
+
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    reason = "helpers of tests stand outside of #[test] functions"
+)]
+#![allow(
+    clippy::needless_pass_by_value,
+    reason = "inputs are written as `json!` at the call: an ampersand before each would only be noise"
+)]
+#![allow(
+    clippy::too_many_lines,
+    reason = "a table of cases is read by row, however many there are"
+)]
+
+mod support;
+
+mod callbacks;
+mod clock_changes;
+mod deployments;
+mod failures;
+mod faults;
+mod front;
+mod jobs;
+mod main_job;
+mod quickstart;
+mod restart;
+mod runs;
+mod schedules_create;
+mod schedules_list;
+mod schedules_rules;
+mod schedules_update;
+mod tenants;

@@ -1,0 +1,21 @@
+//! What the tests are written with: a server, clients of it, bundles, a receiver of callbacks, and waiting.
+
+mod bundle;
+mod client;
+mod http;
+mod process;
+mod quickstart;
+mod receiver;
+mod server;
+mod signature;
+mod wait;
+
+pub(crate) use bundle::{BRAND, Bundle, workflow};
+pub(crate) use client::{Client, assert_error, keys};
+pub(crate) use http::{Answer, Request};
+pub(crate) use process::alive;
+pub(crate) use quickstart::Quickstart;
+pub(crate) use receiver::{Received, Receiver, Reply};
+pub(crate) use server::{Server, Setup};
+pub(crate) use signature::assert_signed;
+pub(crate) use wait::{PATIENCE, wait_for, wait_until};
