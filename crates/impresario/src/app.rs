@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use tokio::sync::Semaphore;
 
 use crate::{
     background::{Pulse, Signals},
     builds::ActiveBuilds,
     clock::{self, SharedClock, SystemClock},
     config::Settings,
-    delivery::{gate::Gate, http::Sender},
+    delivery::{gate::Gate, http::Sender, outbox},
     ids::Ids,
     runner::{self, Limits, Located, NodeRunner, RunnerSettings},
     secrets::Keyring,
@@ -46,8 +47,8 @@ pub struct App {
     pub gate: Gate,
     /// Sends them.
     pub sender: Sender,
-    /// One more reference for each attempt that is under way.
-    pub in_flight: Arc<()>,
+    /// A permit for each delivery attempt that may be under way.
+    pub deliveries_in_flight: Arc<Semaphore>,
 }
 
 impl App {
@@ -101,7 +102,7 @@ impl App {
             active_builds: ActiveBuilds::default(),
             gate,
             sender,
-            in_flight: Arc::new(()),
+            deliveries_in_flight: Arc::new(Semaphore::new(outbox::MOST_IN_FLIGHT)),
         })
     }
 }

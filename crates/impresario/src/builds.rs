@@ -24,6 +24,9 @@ const MOST_AT_ONCE: usize = 4;
 /// How long a build whose end could not be stored waits before it is built again.
 const AFTER_FAULT: Duration = Duration::from_secs(5);
 
+/// A deployment whose build was begun this often without an end is given up.
+const MOST_ATTEMPTS: u32 = 5;
+
 /// The deployments that are being built here.
 #[derive(Debug, Default)]
 pub struct ActiveBuilds {
@@ -69,54 +72,96 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken)
     Ok(Next::Idle)
 }
 
+/// Why there is no bundle.
+enum BuildFailure {
+    /// It lies in what was uploaded: building again would say the same.
+    Bundle(String),
+    /// It lies with this server: the disk, the store.
+    Server(String),
+}
+
 async fn build(app: &App, deployment: &Deployment) {
-    let (id, now) = (deployment.id, app.clock.now());
-    let outcome = match unpack_and_discover(app, deployment).await {
-        Ok(workflows) => {
-            let (ids, deployment) = (app.ids.clone(), deployment.clone());
-            tracing::info!(deployment = %id, workflows = workflows.len(), "deployment ready");
-            let new_id = move || WorkflowId(ids.uuid(now));
-            app.store
-                .write("deployment_built", move |tx| {
-                    deployments::built(tx, &deployment, &workflows, (new_id, now))
-                })
+    let id = deployment.id;
+    // Counted before it begins: a bundle that takes the server down with it is not built for ever.
+    let attempt = app
+        .store
+        .write("begin_build", move |tx| deployments::begin_build(tx, id))
+        .await;
+    let outcome = match attempt {
+        Ok(Some(attempt)) => match unpack_and_discover(app, deployment).await {
+            Ok(workflows) => built(app, deployment, workflows).await,
+            Err(BuildFailure::Server(reason)) if attempt < MOST_ATTEMPTS => {
+                tracing::error!(deployment = %id, %reason, attempt, "a build failed for a fault of the server's; it is tried again");
+                tokio::time::sleep(AFTER_FAULT).await;
+                return;
+            }
+            Err(BuildFailure::Server(reason)) => {
+                tracing::error!(deployment = %id, %reason, "a build is given up");
+                failed(
+                    app,
+                    id,
+                    "the server could not build it, again and again; its log has the reason",
+                )
                 .await
-        }
-        Err(reason) => {
-            tracing::info!(deployment = %id, %reason, "deployment failed");
-            app.store
-                .write("deployment_failed", move |tx| {
-                    deployments::build_failed(tx, id, &reason)
-                })
-                .await
-        }
+            }
+            Err(BuildFailure::Bundle(reason)) => {
+                tracing::info!(deployment = %id, %reason, "deployment failed");
+                failed(app, id, &reason).await
+            }
+        },
+        Ok(None) => return,
+        Err(error) => Err(error),
     };
     if let Err(error) = outcome {
         // It is still `building` in the store, so a later pass builds it again.
-        tracing::error!(deployment = %id, %error, cause = ?error, "the end of a build could not be stored");
+        tracing::error!(deployment = %id, %error, cause = ?error, "a build could not be noted in the store");
         tokio::time::sleep(AFTER_FAULT).await;
     }
 }
 
-async fn unpack_and_discover(app: &App, deployment: &Deployment) -> Result<Vec<ExportedWorkflow>, String> {
-    let archive = archive(app, deployment.id).await?;
+async fn built(app: &App, deployment: &Deployment, workflows: Vec<ExportedWorkflow>) -> store::Result<()> {
+    let (ids, deployment, now) = (app.ids.clone(), deployment.clone(), app.clock.now());
+    tracing::info!(deployment = %deployment.id, workflows = workflows.len(), "deployment ready");
+    let new_id = move || WorkflowId(ids.uuid(now));
+    app.store
+        .write("deployment_built", move |tx| {
+            deployments::built(tx, &deployment, &workflows, (new_id, now))
+        })
+        .await
+}
+
+async fn failed(app: &App, id: DeploymentId, reason: &str) -> store::Result<()> {
+    let reason = reason.to_owned();
+    app.store
+        .write("deployment_failed", move |tx| {
+            deployments::build_failed(tx, id, &reason)
+        })
+        .await
+}
+
+async fn unpack_and_discover(
+    app: &App,
+    deployment: &Deployment,
+) -> Result<Vec<ExportedWorkflow>, BuildFailure> {
+    let archive = archive(app, deployment.id).await.map_err(BuildFailure::Server)?;
     let dir = bundle_dir(app, deployment.id);
     // Left by a server that stopped between the build and its note in the store.
     if let Err(error) = tokio::fs::remove_dir_all(&dir).await
         && error.kind() != std::io::ErrorKind::NotFound
     {
-        return Err(format!("cannot clear {}: {error}", dir.display()));
+        return Err(BuildFailure::Server(format!(
+            "cannot clear {}: {error}",
+            dir.display()
+        )));
     }
-    let built = builder::build(
-        archive,
-        &deployment.entry_point,
-        &dir,
-        &app.runner,
-        &BuildLimits::default(),
-    )
-    .await
-    .map_err(|error| error.to_string())?;
-    Ok(built.workflows.into_iter().map(exported).collect())
+    let limits = BuildLimits::default();
+    match builder::build(archive, &deployment.entry_point, &dir, &app.runner, &limits).await {
+        Ok(built) => Ok(built.workflows.into_iter().map(exported).collect()),
+        Err(error @ builder::BuildError::Io { .. }) => {
+            Err(BuildFailure::Server(format!("{:#}", anyhow::Error::from(error))))
+        }
+        Err(error) => Err(BuildFailure::Bundle(error.to_string())),
+    }
 }
 
 fn exported(found: builder::DiscoveredWorkflow) -> ExportedWorkflow {

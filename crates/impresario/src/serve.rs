@@ -102,7 +102,11 @@ impl Server {
 /// Where the server cannot start.
 pub async fn serve(settings: Settings, ready: impl FnOnce(&Server)) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
-    let server = Server::start(settings).await?;
+    // The first start may install packages for minutes: it can be told to end as well.
+    let server = tokio::select! {
+        server = Server::start(settings) => server?,
+        () = signals.next() => return Ok(()),
+    };
     ready(&server);
     signals.next().await;
     tracing::info!("ending: nothing new is begun, runs may finish");

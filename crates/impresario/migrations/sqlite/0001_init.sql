@@ -42,6 +42,8 @@ CREATE TABLE deployments (
   description   TEXT,
   status        TEXT NOT NULL CHECK (status IN ('building', 'ready', 'failed')),
   build_error   TEXT,
+  -- Builds that were begun: one that takes the server down is not begun for ever.
+  build_attempts INTEGER NOT NULL DEFAULT 0,
   -- What it exports, once it is ready: names, schemas, start URLs, viewports, declared credentials.
   workflows     TEXT,
   created_at    INTEGER NOT NULL,
@@ -105,6 +107,7 @@ CREATE TABLE fires (
   error        TEXT,
   PRIMARY KEY (schedule_id, fire_at)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX fires_missed ON fires (recorded_at) WHERE outcome = 'missed';
 
 CREATE TABLE jobs (
   id                 TEXT PRIMARY KEY,

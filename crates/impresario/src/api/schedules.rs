@@ -79,7 +79,8 @@ impl Patch {
         let pattern = if self.cron.is_none() && self.zone.is_none() {
             Ok(before.pattern.clone())
         } else {
-            before.pattern.changed(self.cron, self.zone)
+            let expr = self.cron.as_ref().map(|(expr, _)| expr.as_str());
+            before.pattern.changed(expr, self.zone.as_ref().map(Zone::name))
         };
         let pattern = pattern
             .map_err(|error| flaws.push(("cron_expr", Flaw::new("invalid_value", error.to_string()))))
@@ -249,29 +250,22 @@ pub(super) async fn update(
     }
     input.finish()?;
 
-    let now = app.clock.now();
-    let job = JobId(app.ids.uuid(now));
-    // Read again inside the transaction: another update may have come between, and the rules hold for the result.
-    let outcome = app
+    let (clock, ids) = (app.clock.clone(), app.ids.clone());
+    // The rules are asked again inside the transaction: another update may have come between, and they hold for the
+    // result.
+    let changed = app
         .store
         .write("update_schedule", move |tx| {
-            let Some(before) = schedules::get(tx, tenant.0, id)? else {
-                return Ok(Err(not_found(id)));
-            };
-            let (draft, callback) = match patch.apply(&before.draft) {
-                Ok(after) => after,
-                Err(flaws) => return Ok(Err(refused(flaws))),
-            };
-            let before = if before.cursor_after_change(&draft, now) == before.next_fire_at {
-                before
-            } else {
-                fires::settle(tx, &before, scheduler::plan(&before, now), (job, now))?;
-                schedules::get(tx, tenant.0, id)?.unwrap_or(before)
-            };
-            schedules::update(tx, &before, draft, callback.new_secret, now).map(Ok)
+            scheduler::with_context(&clock, &ids, |context| {
+                schedules::change(tx, (tenant.0, id), context, |before| {
+                    patch
+                        .apply(before)
+                        .map(|(draft, callback)| (draft, callback.new_secret))
+                })
+            })
         })
         .await?;
-    let after = outcome?;
+    let after = changed.ok_or_else(|| not_found(id))?.map_err(refused)?;
     app.signals.scheduler.notify_one();
     app.signals.worker.notify_one();
     Ok(ok(wire::OneSchedule {
@@ -297,13 +291,19 @@ pub(super) async fn delete(
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id");
     let id = ScheduleId(input.finish_with(|| id)?);
-    if !app
+    let (clock, ids) = (app.clock.clone(), app.ids.clone());
+    let deleted = app
         .store
-        .write("delete_schedule", move |tx| schedules::delete(tx, tenant.0, id))
-        .await?
-    {
+        .write("delete_schedule", move |tx| {
+            scheduler::with_context(&clock, &ids, |context| {
+                schedules::delete(tx, tenant.0, id, context)
+            })
+        })
+        .await?;
+    if !deleted {
         return Err(not_found(id));
     }
+    app.signals.worker.notify_one();
     Ok(ok(wire::DeletedSchedule {
         success: true,
         id: id.to_string(),
@@ -416,7 +416,7 @@ pub(super) async fn preview(
     let count = page::limit(&mut input, "count", 5, 100);
     let pattern = cron.and_then(|cron| {
         let utc = Pattern::unchecked(cron, Zone::get("UTC").ok()?);
-        utc.changed(None, zone)
+        utc.changed(None, zone.as_ref().map(Zone::name))
             .map_err(|error| input.issue("invalid_value", error.to_string(), "cron_expr"))
             .ok()
     });

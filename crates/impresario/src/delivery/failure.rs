@@ -32,10 +32,13 @@ pub enum ErrorClass {
     Status,
     /// What came back is not HTTP, it broke off, or the request cannot be written as HTTP.
     Protocol,
+    /// Nothing was sent: the server could not read or sign it.
+    Internal,
 }
 
 impl ErrorClass {
-    /// The stable name: `refused_address`, `dns`, `connect`, `tls`, `timeout`, `redirect`, `status` or `protocol`.
+    /// The stable name: `refused_address`, `dns`, `connect`, `tls`, `timeout`, `redirect`, `status`,
+    /// `protocol` or `internal`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -47,6 +50,7 @@ impl ErrorClass {
             Self::Redirect => "redirect",
             Self::Status => "status",
             Self::Protocol => "protocol",
+            Self::Internal => "internal",
         }
     }
 }

@@ -1,21 +1,23 @@
 //! The outbox's loop. What comes in: deliveries that the end of a job put into the store. What goes out: signed
 //! requests, each attempt on record, and the next one planned, until the receiver takes it or none is left.
 
-use std::sync::Arc;
+use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 
+use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
     backoff,
-    http::{Attempt, AttemptResult},
+    http::{Attempt, AttemptError, AttemptResult, ErrorClass},
 };
 use crate::{
     app::App,
     background::{self, Next},
     store::{
-        self,
+        self, StoreError,
         ops::{
             deliveries::{self, AfterAttempt, AttemptRecord, DueDelivery},
             secrets,
@@ -25,9 +27,12 @@ use crate::{
 };
 
 /// Attempts that are under way at once.
-const MOST_IN_FLIGHT: usize = 64;
+pub const MOST_IN_FLIGHT: usize = 64;
 /// Of those, to one URL of one tenant.
 const MOST_PER_RECEIVER: usize = 2;
+
+/// How long to wait before a store that failed is asked again.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Frees what an earlier server of this data directory had in flight: whether it arrived cannot be known, so it is
 /// sent again under the same id.
@@ -42,6 +47,19 @@ pub async fn recover(app: &App) -> store::Result<()> {
     Ok(())
 }
 
+/// A place among the attempts that are under way: given up when the attempt's task ends, in whatever way it does.
+struct Place {
+    app: Arc<App>,
+    permit: Option<OwnedSemaphorePermit>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.permit.take();
+        self.app.signals.outbox.notify_one();
+    }
+}
+
 /// Delivers until `shutdown`; attempts that are under way then go on as tasks of `tasks`.
 pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let around = (&app.clock, &app.signals.outbox, &*app.pulse);
@@ -49,7 +67,7 @@ pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationTok
 }
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
-    let free = MOST_IN_FLIGHT.saturating_sub(Arc::strong_count(&app.in_flight) - 1);
+    let free = app.deliveries_in_flight.available_permits();
     if free == 0 {
         return Ok(Next::Idle);
     }
@@ -73,73 +91,106 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
         return Ok(Next::Idle);
     }
     for delivery in claimed {
-        let (app, token, place) = (Arc::clone(app), token.clone(), Arc::clone(&app.in_flight));
-        tasks.spawn(async move {
-            attempt(&app, &delivery, &token).await;
-            drop(place);
-            app.signals.outbox.notify_one();
-        });
+        let Ok(permit) = Arc::clone(&app.deliveries_in_flight).try_acquire_owned() else {
+            break;
+        };
+        let place = Place {
+            app: Arc::clone(app),
+            permit: Some(permit),
+        };
+        let token = token.clone();
+        tasks.spawn(async move { attempt(&place.app, &delivery, &token).await });
     }
     Ok(Next::Now)
 }
 
-/// Makes one attempt and records it with what follows from it.
+/// Makes one attempt and records it with what follows from it. The lease is never left behind: what cannot be prepared is
+/// a failed attempt, and a store that cannot take the record is asked until it can.
 async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
     let at = app.clock.now();
     let result = match prepare(app, delivery, at).await {
-        Ok(attempt) => app.sender.post(&attempt).await,
+        Ok(Ok(attempt)) => AssertUnwindSafe(app.sender.post(&attempt))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| not_sent("the server failed while it sent this")),
+        Ok(Err(reason)) => {
+            tracing::error!(delivery = %delivery.id, %reason, "a delivery could not be prepared");
+            not_sent(&reason)
+        }
         Err(error) => {
-            // The lease stays until the next start: without the store nothing can be recorded, so nothing is sent.
             tracing::error!(delivery = %delivery.id, %error, cause = ?error, "a delivery could not be prepared");
-            return;
+            not_sent("the server could not read what it needs to sign this")
         }
     };
-    let now = app.clock.now();
-    let after = after(app, delivery, &result, now);
-    let (id, lease, record) = (delivery.id, token.to_owned(), record(at, result));
-    let failed = record.error.clone();
-    let recorded = app
-        .store
-        .write("record_attempt", move |tx| {
-            deliveries::record(tx, (id, &lease), record, after, now)
-        })
-        .await;
-    match recorded {
-        Ok(true) => {}
-        Ok(false) => {
-            tracing::warn!(delivery = %id, "the delivery was not held any more; its attempt is not on record");
-        }
-        Err(error) => {
-            tracing::error!(delivery = %id, %error, cause = ?error, "an attempt could not be recorded");
-        }
-    }
-    match (after, failed) {
+    let after = after(app, delivery, &result, app.clock.now());
+    let record = record(at, result);
+    match (after, &record.error) {
         (AfterAttempt::GiveUp, Some((class, error))) => {
-            tracing::warn!(delivery = %id, job = %delivery.job, %class, %error, "delivery given up");
+            tracing::warn!(delivery = %delivery.id, job = %delivery.job, %class, %error, "delivery given up");
         }
         (_, Some((class, error))) => {
-            tracing::info!(delivery = %id, job = %delivery.job, %class, %error, "delivery attempt failed");
+            tracing::info!(delivery = %delivery.id, job = %delivery.job, %class, %error, "delivery attempt failed");
         }
-        (_, None) => tracing::info!(delivery = %id, job = %delivery.job, "delivered"),
+        (_, None) => tracing::info!(delivery = %delivery.id, job = %delivery.job, "delivered"),
+    }
+    loop {
+        let (id, lease, record, now) = (delivery.id, token.to_owned(), record.clone(), app.clock.now());
+        let recorded = app
+            .store
+            .write("record_attempt", move |tx| {
+                deliveries::record(tx, (id, &lease), record, after, now)
+            })
+            .await;
+        match recorded {
+            Ok(true) | Err(StoreError::Closed { .. }) => return,
+            Ok(false) => {
+                tracing::warn!(delivery = %id, "the delivery was not held any more; its attempt is not on record");
+                return;
+            }
+            Err(error) => {
+                tracing::error!(delivery = %id, %error, cause = ?error, "an attempt could not be recorded; trying again");
+                tokio::time::sleep(AFTER_FAULT).await;
+            }
+        }
     }
 }
 
-async fn prepare(app: &App, delivery: &DueDelivery, at: Timestamp) -> anyhow::Result<Attempt> {
+/// An attempt that failed on this side, before anything was sent.
+fn not_sent(reason: &str) -> AttemptResult {
+    AttemptResult {
+        status: None,
+        latency_ms: 0,
+        error: Some(AttemptError {
+            class: ErrorClass::Internal,
+            message: reason.to_owned(),
+        }),
+        retry_after: None,
+        response_excerpt: None,
+    }
+}
+
+/// What is sent; the inner error is a secret that is gone or cannot be opened.
+async fn prepare(app: &App, delivery: &DueDelivery, at: Timestamp) -> store::Result<Result<Attempt, String>> {
     let (tenant, id) = (delivery.tenant, delivery.secret);
     let sealed = app
         .store
         .read("delivery_secret", move |tx| secrets::get(tx, tenant, id))
         .await?;
-    let sealed = sealed.ok_or_else(|| anyhow::anyhow!("the secret {id} is gone"))?;
-    let secret = vault::open(&app.keyring, tenant, id, &sealed)?;
-    Ok(Attempt {
+    let Some(sealed) = sealed else {
+        return Ok(Err("its signing secret is gone".to_owned()));
+    };
+    let secret = match vault::open(&app.keyring, tenant, id, &sealed) {
+        Ok(secret) => secret,
+        Err(error) => return Ok(Err(format!("its signing secret cannot be opened: {error}"))),
+    };
+    Ok(Ok(Attempt {
         url: delivery.url.clone(),
         webhook_id: delivery.id.to_string(),
         event: delivery.event.clone(),
         body: delivery.body.clone().into_bytes(),
         secret: secret.expose_secret().to_owned(),
         timestamp_secs: at.as_second(),
-    })
+    }))
 }
 
 fn after(app: &App, delivery: &DueDelivery, result: &AttemptResult, now: Timestamp) -> AfterAttempt {

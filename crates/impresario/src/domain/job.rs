@@ -157,6 +157,10 @@ pub struct Job {
     pub completed_at: Option<Timestamp>,
 }
 
+/// A job that was given back to the queue this often before its code started is not tried again: it may be what stops
+/// the server.
+pub const MOST_ATTEMPTS: u32 = 5;
+
 /// How a job ends.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Ending {

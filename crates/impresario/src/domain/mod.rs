@@ -15,7 +15,7 @@ pub use ids::{
     CredentialId, DeliveryId, DeploymentId, EndpointId, JobId, KeyId, ScheduleId, SecretId, TenantId,
     WorkflowId,
 };
-pub use job::{Ending, Job, JobStatus, Launch, NewJob};
+pub use job::{Ending, Job, JobStatus, Launch, MOST_ATTEMPTS, NewJob};
 pub use schedule::{Pattern, PatternError, Schedule, ScheduleDraft};
 pub use workflow::{Deployment, DeploymentStatus, ExportedWorkflow, Workflow, WorkflowLaunch};
 

@@ -1,17 +1,21 @@
 //! A schedule: a deployed workflow, its input, and when it fires.
 
-use impresario_cron::{Cron, CronError, Fires, Zone, ZoneError};
+use impresario_cron::{Cron, CronError, Fire, Zone, ZoneError};
 use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{JobId, Launch, ScheduleId, SecretId, TenantId};
 
-/// When something fires: a cron expression in a time zone. One that exists is valid and fires at least once.
+/// When something fires: a cron expression in a time zone, as they were written.
+///
+/// What an owner gives is judged by [`Pattern::parse`] and [`Pattern::changed`]. What was stored by another version is
+/// taken as it is: where this one cannot read it, it has a [`Pattern::fault`] and no fires, and can still be shown and
+/// replaced.
 #[derive(Debug, Clone)]
 pub struct Pattern {
     expr: String,
-    cron: Cron,
-    zone: Zone,
+    zone: String,
+    read: Result<(Cron, Zone), String>,
 }
 
 /// Why a pattern was refused; `Display` is a sentence for the user.
@@ -34,37 +38,49 @@ impl Pattern {
     /// # Errors
     /// Where the expression or the zone is refused, or no instant matches.
     pub fn parse(expr: &str, zone: &str) -> Result<Self, PatternError> {
-        Self::new(expr, expr.parse()?, Zone::get(zone)?)
-    }
-
-    /// Puts together what was parsed already.
-    ///
-    /// # Errors
-    /// Where the expression never fires.
-    pub fn new(expr: &str, cron: Cron, zone: Zone) -> Result<Self, PatternError> {
+        let cron: Cron = expr.parse()?;
+        let zone = Zone::get(zone)?;
         if cron.is_never() {
             return Err(PatternError::Never(expr.to_owned()));
         }
-        Ok(Self {
-            expr: expr.to_owned(),
-            cron,
-            zone,
-        })
+        Ok(Self::unchecked((expr.to_owned(), cron), zone))
+    }
+
+    /// What stands in the store, whether or not this version can read it.
+    #[must_use]
+    pub fn stored(expr: String, zone: String) -> Self {
+        match Self::parse(&expr, &zone) {
+            Ok(pattern) => pattern,
+            Err(error) => Self {
+                expr,
+                zone,
+                read: Err(error.to_string()),
+            },
+        }
     }
 
     /// A pattern to start from that nobody has asked about yet: [`Pattern::changed`] judges what becomes of it.
     #[must_use]
     pub fn unchecked((expr, cron): (String, Cron), zone: Zone) -> Self {
-        Self { expr, cron, zone }
+        Self {
+            expr,
+            zone: zone.name().to_owned(),
+            read: Ok((cron, zone)),
+        }
     }
 
     /// The same with another expression, another zone, or both.
     ///
     /// # Errors
-    /// Where the result never fires.
-    pub fn changed(&self, cron: Option<(String, Cron)>, zone: Option<Zone>) -> Result<Self, PatternError> {
-        let (expr, cron) = cron.unwrap_or_else(|| (self.expr.clone(), self.cron));
-        Self::new(&expr, cron, zone.unwrap_or_else(|| self.zone.clone()))
+    /// Where the result never fires, or the half that stays cannot be read.
+    pub fn changed(&self, expr: Option<&str>, zone: Option<&str>) -> Result<Self, PatternError> {
+        Self::parse(expr.unwrap_or(&self.expr), zone.unwrap_or(&self.zone))
+    }
+
+    /// Why this version cannot read what was stored; `None` where it can.
+    #[must_use]
+    pub fn fault(&self) -> Option<&str> {
+        self.read.as_ref().err().map(String::as_str)
     }
 
     /// The expression as it was written.
@@ -76,38 +92,46 @@ impl Pattern {
     /// The zone's canonical spelling.
     #[must_use]
     pub fn zone(&self) -> &str {
-        self.zone.name()
+        &self.zone
     }
 
     /// The first fire strictly after `after`.
     #[must_use]
     pub fn next_after(&self, after: Timestamp) -> Option<Timestamp> {
-        self.cron.next_after(&self.zone, after)
-    }
-
-    /// The fires strictly after `after`, in order.
-    #[must_use]
-    pub fn fires_after(&self, after: Timestamp) -> Fires {
-        self.cron.fires_after(&self.zone, after)
-    }
-
-    /// The expression in plain English, e.g. `At 09:00, Monday through Friday`.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        self.cron.describe()
-    }
-
-    /// What the clock on the wall of the zone shows at an instant, with its offset from UTC: RFC 3339, to the second.
-    #[must_use]
-    pub fn local(&self, at: Timestamp) -> String {
-        at.display_with_offset(self.zone.time_zone().to_offset(at))
-            .to_string()
+        let (cron, zone) = self.read.as_ref().ok()?;
+        cron.next_after(zone, after)
     }
 
     /// The last fire strictly before `before`.
     #[must_use]
     pub fn previous_before(&self, before: Timestamp) -> Option<Timestamp> {
-        self.cron.previous_before(&self.zone, before)
+        let (cron, zone) = self.read.as_ref().ok()?;
+        cron.previous_before(zone, before)
+    }
+
+    /// The fires strictly after `after`, in order.
+    pub fn fires_after(&self, after: Timestamp) -> impl Iterator<Item = Fire> {
+        self.read
+            .iter()
+            .flat_map(move |(cron, zone)| cron.fires_after(zone, after))
+    }
+
+    /// The expression in plain English, e.g. `At 09:00, Monday through Friday`.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match &self.read {
+            Ok((cron, _)) => cron.describe(),
+            Err(fault) => fault.clone(),
+        }
+    }
+
+    /// What the clock on the wall of the zone shows at an instant, with its offset from UTC: RFC 3339, to the second.
+    #[must_use]
+    pub fn local(&self, at: Timestamp) -> String {
+        match &self.read {
+            Ok((_, zone)) => at.display_with_offset(zone.time_zone().to_offset(at)).to_string(),
+            Err(_) => at.to_string(),
+        }
     }
 }
 
@@ -169,8 +193,8 @@ impl Schedule {
         }
     }
 
-    /// Where the cursor stands after the owner's change to `next`, made at `now`. A changed expression or zone, and
-    /// a re-enable, start anew from now: neither fires what lies in the past. Anything else leaves the cursor.
+    /// Where the cursor stands after the owner's change to `next`, made at `now`, when everything that had come by then
+    /// is accounted for. A changed expression or zone, and a re-enable, start anew from now. Anything else leaves it.
     #[must_use]
     pub fn cursor_after_change(&self, next: &ScheduleDraft, now: Timestamp) -> Option<Timestamp> {
         let old = &self.draft;
@@ -180,6 +204,16 @@ impl Schedule {
             self.next_fire_at
         } else {
             next.pattern.next_after(now)
+        }
+    }
+
+    /// Where the cursor belongs at `now`, when no clock has been wrong and no time zone has changed its rules: what had
+    /// come stays owed, and what is to come is the first instant after now. Differs from the cursor only if one did.
+    #[must_use]
+    pub fn true_cursor(&self, now: Timestamp) -> Option<Timestamp> {
+        match self.next_fire_at {
+            Some(cursor) if cursor <= now => Some(cursor),
+            _ => self.draft.pattern.next_after(now),
         }
     }
 }

@@ -53,6 +53,8 @@ pub enum Access {
 /// The open database.
 pub(super) struct Engine {
     writer: mpsc::Sender<Box<dyn Queued>>,
+    /// Why the newest commit failed; nothing once one has gone through.
+    failure: Arc<Mutex<Option<String>>>,
     readers: Arc<Readers>,
     /// Held for the process's life: the operating system gives it up even on `kill -9`.
     _lock: Option<File>,
@@ -82,7 +84,8 @@ trait Queued: Send {
 struct Operation<T, F> {
     name: &'static str,
     body: Option<F>,
-    outcome: Result<T>,
+    /// What it said, once it has run.
+    outcome: Option<Result<T>>,
     reply: oneshot::Sender<Result<T>>,
 }
 
@@ -93,18 +96,19 @@ impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Result<T> + Send> Queued for Operation<T
 
     fn run(&mut self, connection: &Connection) -> bool {
         if let Some(body) = self.body.take() {
-            self.outcome = guarded(self.name, || body(&mut Tx::new(connection, self.name)));
+            self.outcome = Some(guarded(self.name, || body(&mut Tx::new(connection, self.name))));
         }
-        self.outcome.is_ok()
+        matches!(self.outcome, Some(Ok(_)))
     }
 
     fn answer(self: Box<Self>, commit: Result<(), String>) {
+        let operation = self.name;
         let outcome = match (self.outcome, commit) {
-            (Ok(_), Err(reason)) => Err(StoreError::Commit {
-                operation: self.name,
-                reason,
-            }),
-            (outcome, _) => outcome,
+            (Some(Err(error)), _) => Err(error),
+            // Also where it never ran, because the transaction could not begin or was broken by another.
+            (_, Err(reason)) => Err(StoreError::Commit { operation, reason }),
+            (Some(Ok(value)), Ok(())) => Ok(value),
+            (None, Ok(())) => Err(StoreError::Closed { operation }),
         };
         // A caller that has gone away does not undo what was committed.
         let _gone = self.reply.send(outcome);
@@ -133,9 +137,13 @@ impl Engine {
         migrate(&mut connection)?;
 
         let (writer, queue) = mpsc::channel(WRITE_QUEUE);
+        let failure = Arc::default();
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_loop(&connection, queue))
+            .spawn({
+                let failure = Arc::clone(&failure);
+                move || write_loop(&connection, queue, &failure)
+            })
             .map_err(|error| StoreError::Open(format!("cannot start the writer thread: {error}")))?;
         let readers = Arc::new(Readers {
             path,
@@ -144,6 +152,7 @@ impl Engine {
         });
         Ok(Self {
             writer,
+            failure,
             readers,
             _lock: lock,
         })
@@ -155,12 +164,11 @@ impl Engine {
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let closed = StoreError::Closed { operation: name };
         let (reply, answer) = oneshot::channel();
         let operation = Operation {
             name,
             body: Some(body),
-            outcome: Err(closed),
+            outcome: None,
             reply,
         };
         let gone = |_| StoreError::Closed { operation: name };
@@ -169,6 +177,17 @@ impl Engine {
             .await
             .map_err(|_| StoreError::Closed { operation: name })?;
         answer.await.map_err(gone)?
+    }
+
+    /// Why nothing can be written, as far as the newest commit tells; nothing where it went through.
+    pub(super) fn last_commit_failure(&self) -> Option<String> {
+        if self.writer.is_closed() {
+            return Some("the writer thread has ended".to_owned());
+        }
+        self.failure
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Runs `body` on a snapshot.
@@ -214,7 +233,7 @@ impl Readers {
 }
 
 /// Turns a panic of one operation into its error, so that it takes nobody else down.
-fn guarded<T>(operation: &'static str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+pub(super) fn guarded<T>(operation: &'static str, body: impl FnOnce() -> Result<T>) -> Result<T> {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|panic| {
         Err(StoreError::Panicked {
             operation,
@@ -229,10 +248,15 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
-fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Queued>>) {
+fn write_loop(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Box<dyn Queued>>,
+    failure: &Mutex<Option<String>>,
+) {
     let mut batch = Vec::new();
     while queue.blocking_recv_many(&mut batch, MOST_IN_A_COMMIT) > 0 {
         let commit = write_batch(connection, &mut batch).map_err(|error| error.to_string());
+        *failure.lock().unwrap_or_else(PoisonError::into_inner) = commit.clone().err();
         if let Err(reason) = &commit {
             let operations: Vec<_> = batch.iter().map(|operation| operation.name()).collect();
             tracing::error!(%reason, ?operations, "a commit failed; nothing of it was written");

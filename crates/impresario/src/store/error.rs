@@ -59,5 +59,20 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// Whether the fault lies in what was read or written rather than in the database: trying again cannot help, and
+    /// other rows are not concerned.
+    #[must_use]
+    pub fn is_of_the_row(&self) -> bool {
+        match self {
+            Self::Corrupt { .. } | Self::Rows { .. } | Self::Panicked { .. } => true,
+            Self::Engine { source, .. } => {
+                source.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
+            }
+            Self::Open(_) | Self::Commit { .. } | Self::Closed { .. } => false,
+        }
+    }
+}
+
 /// The result of an operation.
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;

@@ -47,6 +47,12 @@ impl Store {
         self.engine.write(name, operation).await
     }
 
+    /// Why nothing can be written, as far as the newest commit tells; `None` where it went through.
+    #[must_use]
+    pub fn last_commit_failure(&self) -> Option<String> {
+        self.engine.last_commit_failure()
+    }
+
     /// Runs `operation` on a snapshot of the database.
     ///
     /// # Errors

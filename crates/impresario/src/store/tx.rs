@@ -3,6 +3,7 @@
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use super::{
+    engine::guarded,
     error::{Result, StoreError},
     value::{Cell, Column, Value},
 };
@@ -101,6 +102,28 @@ impl<'c> Tx<'c> {
         read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Option<T>> {
         Ok(self.query(sql, params, read)?.into_iter().next())
+    }
+
+    /// Runs `body` in a savepoint: where it fails, or panics, its writes are undone and the transaction goes on. So one
+    /// bad row of a batch costs the others nothing.
+    ///
+    /// # Errors
+    /// Only where the savepoint itself cannot be made or undone; what `body` says is the inner result.
+    pub fn isolated<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<Result<T>> {
+        let run = |sql: &str| {
+            self.connection
+                .execute_batch(sql)
+                .map_err(|source| self.refused(source))
+        };
+        run("SAVEPOINT one")?;
+        let mut inner = Tx::new(self.connection, self.operation);
+        let outcome = guarded(self.operation, || body(&mut inner));
+        run(if outcome.is_ok() {
+            "RELEASE one"
+        } else {
+            "ROLLBACK TO one; RELEASE one"
+        })?;
+        Ok(outcome)
     }
 
     fn refused(&self, source: rusqlite::Error) -> StoreError {

@@ -105,6 +105,22 @@ impl RunningJobs {
     }
 }
 
+/// A job's place among those that run here: given up when the job's task ends, in whatever way it does.
+struct Place {
+    app: Arc<App>,
+    id: JobId,
+    running: Running,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.app.running.remove(self.id);
+        self.app.signals.job_ended.notify_waiters();
+        self.app.signals.outbox.notify_one();
+        self.app.signals.worker.notify_one();
+    }
+}
+
 /// Settles what an earlier server of this data directory left running. Called once, before anything is claimed.
 ///
 /// # Errors
@@ -154,15 +170,14 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
         .await?;
     for job in jobs {
         // Registered before the task exists: a cancel that comes at once finds it.
-        let running = app.running.insert(job.id);
-        let (app, token) = (Arc::clone(app), token.clone());
+        let place = Place {
+            running: app.running.insert(job.id),
+            id: job.id,
+            app: Arc::clone(app),
+        };
+        let token = token.clone();
         tasks.spawn(async move {
-            let id = job.id;
-            run::run(&app, job, &token, &running).await;
-            app.running.remove(id);
-            app.signals.job_ended.notify_waiters();
-            app.signals.outbox.notify_one();
-            app.signals.worker.notify_one();
+            run::run(&place.app, job, &token, &place.running).await;
         });
     }
     Ok(Next::Idle)

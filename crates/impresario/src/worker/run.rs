@@ -9,7 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Running, StopReason, logs::LogBuffer};
 use crate::{
     app::App,
-    domain::{DeliveryId, Ending, Job, WorkflowLaunch},
+    domain::{DeliveryId, Ending, Job, MOST_ATTEMPTS, WorkflowLaunch},
     runner::{RunEvent, RunFailure, RunOutcome, RunRequest},
     store::{
         self,
@@ -21,29 +21,45 @@ use crate::{
 /// How old a log line gets before it is written.
 pub(super) const FLUSH_AFTER: Duration = Duration::from_millis(250);
 
+/// How long to wait before a store that failed is asked again.
+const AFTER_FAULT: Duration = Duration::from_secs(1);
+
 /// Events that wait while the store is busy; beyond that the run's pipes fill up and the workflow waits.
 const EVENT_QUEUE: usize = 1024;
 
+/// How often the end of a run is tried to be stored although the store says that the fault lies in the row.
+const STUBBORN_TRIES: u32 = 5;
+
+/// Whether the workflow's code was let go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Start {
+    /// It was not asked yet.
+    NotYet,
+    /// It was: from here on the job is never run again.
+    LetGo,
+    /// The job was cancelled, or is not held any more.
+    Refused,
+    /// The start could not be stored, or the process had gone by then: none of the code has run.
+    Failed,
+}
+
 /// Runs a claimed job and writes down how it ended. A panic on the way is the job's failure, not the worker's.
 pub(super) async fn run(app: &App, job: Job, token: &str, running: &Running) {
-    let mut started = false;
-    let outcome = AssertUnwindSafe(attempt(app, &job, token, running, &mut started))
+    let mut start = Start::NotYet;
+    let outcome = AssertUnwindSafe(attempt(app, &job, token, running, &mut start))
         .catch_unwind()
         .await;
     let ending = match outcome {
         Ok(RunOutcome::Completed(result)) => Ending::Completed(result),
-        Ok(RunOutcome::Cancelled) if running.reason() == Some(StopReason::Shutdown) && !started => {
-            hand_back(app, &job, token).await;
-            return;
-        }
-        Ok(RunOutcome::Cancelled) if running.reason() == Some(StopReason::Shutdown) => {
-            Ending::worker_lost(true)
-        }
-        Ok(RunOutcome::Cancelled) => Ending::Cancelled,
         Ok(RunOutcome::Failed(failure)) => Ending::Failed {
             class: failure.class.as_str().to_owned(),
             error: failure.message,
             stack: failure.stack,
+        },
+        Ok(RunOutcome::Cancelled) => match (running.reason(), start) {
+            (Some(StopReason::Cancel), _) | (_, Start::Refused) => Ending::Cancelled,
+            (_, Start::LetGo) => Ending::worker_lost(true),
+            (_, Start::NotYet | Start::Failed) => return hand_back(app, &job, token).await,
         },
         Err(_) => internal("the server failed while it ran this job; its log has the reason"),
     };
@@ -61,94 +77,123 @@ fn internal(message: &str) -> Ending {
 /// Tries until the store takes it: a run that has ended must not stay open because the disk was full for a minute.
 async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
     let status = ending.status();
+    let mut tries = 0;
     loop {
         let (id, lease, ending, now) = (job.id, token.to_owned(), ending.clone(), app.clock.now());
         let ids = app.ids.clone();
+        let hopeless = tries >= STUBBORN_TRIES;
         let finished = app
             .store
             .write("finish_job", move |tx| {
+                if hopeless {
+                    return jobs::abandon(tx, (id, &lease), now);
+                }
                 jobs::finish(tx, (id, &lease), ending, now, || DeliveryId(ids.uuid(now)))
             })
             .await;
         match finished {
-            Ok(Some(_)) => {
-                tracing::info!(job = %id, workflow = %job.workflow, status = status.as_str(), "job ended");
+            Ok(true) => {
+                tracing::info!(job = %id, workflow = %job.workflow, status = status.as_str(), hopeless, "job ended");
                 return;
             }
-            Ok(None) => {
+            Ok(false) => {
                 tracing::warn!(job = %id, "the job was not held any more; its end here changed nothing");
                 return;
             }
             Err(store::StoreError::Closed { .. }) => return,
             Err(error) => {
                 tracing::error!(job = %id, %error, cause = ?error, "the end of a job could not be stored; trying again");
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                tries += u32::from(error.is_of_the_row());
+                tokio::time::sleep(AFTER_FAULT).await;
             }
         }
     }
 }
 
+/// Gives a job back to the queue whose code has not started.
 async fn hand_back(app: &App, job: &Job, token: &str) {
-    let (id, lease) = (job.id, token.to_owned());
-    match app
-        .store
-        .write("requeue_job", move |tx| jobs::requeue(tx, id, &lease))
-        .await
-    {
-        Ok(true) => tracing::info!(job = %id, "handed back to the queue: its code had not started"),
-        Ok(false) => finish(app, job, token, Ending::Cancelled).await,
-        // It is settled when the next server starts.
-        Err(error) => tracing::error!(job = %id, %error, cause = ?error, "a job could not be handed back"),
+    if job.attempt >= MOST_ATTEMPTS {
+        return finish(app, job, token, Ending::worker_lost(false)).await;
+    }
+    loop {
+        let (id, lease) = (job.id, token.to_owned());
+        match app
+            .store
+            .write("requeue_job", move |tx| jobs::requeue(tx, id, &lease))
+            .await
+        {
+            Ok(true) => {
+                tracing::info!(job = %id, "handed back to the queue: its code had not started");
+                return;
+            }
+            // Its owner cancelled it, or it is not held any more; then this changes nothing.
+            Ok(false) => return finish(app, job, token, Ending::Cancelled).await,
+            // It is settled when the next server starts.
+            Err(store::StoreError::Closed { .. }) => return,
+            Err(error) => {
+                tracing::error!(job = %id, %error, cause = ?error, "a job could not be handed back; trying again");
+                tokio::time::sleep(AFTER_FAULT).await;
+            }
+        }
     }
 }
 
-async fn attempt(app: &App, job: &Job, token: &str, running: &Running, started: &mut bool) -> RunOutcome {
-    let request = match prepare(app, job).await {
+async fn attempt(app: &App, job: &Job, token: &str, running: &Running, start: &mut Start) -> RunOutcome {
+    // Preparing may take as long as npm does, so it can be told to end as well.
+    let prepared = tokio::select! {
+        prepared = prepare(app, job) => prepared,
+        () = running.stop.cancelled() => return RunOutcome::Cancelled,
+    };
+    let request = match prepared {
         Ok(request) => request,
         Err(failure) => return RunOutcome::Failed(failure),
     };
-    let (events, mut received) = mpsc::channel(EVENT_QUEUE);
-    let mut run = std::pin::pin!(app.runner.run(request, events, running.stop.clone()));
-    let mut logs = LogBuffer::default();
-    let mut flush = tokio::time::interval(FLUSH_AFTER);
-    let outcome = loop {
-        tokio::select! {
-            // Events first: what the workflow wrote before it ended is stored before its end is.
-            biased;
-            Some(event) = received.recv() => match event {
-                RunEvent::Ready(go) => *started = let_go(app, job, token, go).await,
-                RunEvent::Log(record) => logs.push(app, job, record).await,
-            },
-            _ = flush.tick(), if !logs.is_empty() => logs.flush(app, job).await,
-            outcome = &mut run => break outcome,
-        }
-    };
-    while let Ok(event) = received.try_recv() {
-        if let RunEvent::Log(record) = event {
-            logs.push(app, job, record).await;
-        }
-    }
-    logs.flush(app, job).await;
+    let (events, received) = mpsc::channel(EVENT_QUEUE);
+    // Side by side: a store that is slow to take a line must not hold up the run's time limit or its cancel.
+    let run = app.runner.run(request, events, running.stop.clone());
+    let (outcome, ()) = tokio::join!(run, follow(app, job, token, received, start));
     outcome
 }
 
+/// Writes a run's lines to the store as they come, and lets its code go when it is ready; ends after the run's last
+/// event, so that everything it wrote is stored before its end is.
+async fn follow(
+    app: &App,
+    job: &Job,
+    token: &str,
+    mut received: mpsc::Receiver<RunEvent>,
+    start: &mut Start,
+) {
+    let mut logs = LogBuffer::default();
+    let mut flush = tokio::time::interval(FLUSH_AFTER);
+    loop {
+        tokio::select! {
+            event = received.recv() => match event {
+                Some(RunEvent::Ready(go)) => *start = let_go(app, job, token, go).await,
+                Some(RunEvent::Log(record)) => logs.push(app, job, record).await,
+                None => break,
+            },
+            _ = flush.tick(), if !logs.is_empty() => logs.flush(app, job).await,
+        }
+    }
+    logs.flush(app, job).await;
+}
+
 /// Commits that the workflow's code is let go, and only then lets it go: whoever finds the job `starting_browser`
-/// later knows that none of it has run. Whether it was let go.
-async fn let_go(app: &App, job: &Job, token: &str, go: oneshot::Sender<()>) -> bool {
+/// later knows that none of it has run.
+async fn let_go(app: &App, job: &Job, token: &str, go: oneshot::Sender<()>) -> Start {
     let (id, lease) = (job.id, token.to_owned());
     match app
         .store
         .write("start_job", move |tx| jobs::start(tx, id, &lease))
         .await
     {
-        Ok(true) => go.send(()).is_ok(),
-        Ok(false) => {
-            app.running.cancel(id);
-            false
-        }
+        Ok(true) if go.send(()).is_ok() => Start::LetGo,
+        Ok(true) => Start::Failed,
+        Ok(false) => Start::Refused,
         Err(error) => {
             tracing::error!(job = %id, %error, cause = ?error, "the start of a job could not be stored; it does not start");
-            false
+            Start::Failed
         }
     }
 }

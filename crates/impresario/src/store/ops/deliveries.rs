@@ -161,6 +161,20 @@ pub fn recover(tx: &mut Tx<'_>) -> Result<u64> {
     )
 }
 
+/// No attempt is put off for longer: the longest wait with its jitter, in milliseconds.
+const LONGEST_WAIT_MS: i64 = 30 * 60 * 60 * 1000;
+
+/// Makes due at once what is due later than any wait can reach: it was planned by a clock that was ahead. How many.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn realign(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
+    tx.execute(
+        "UPDATE deliveries SET next_attempt_at = $1 WHERE status = 'pending' AND next_attempt_at > $2",
+        params![now, now.as_millisecond().saturating_add(LONGEST_WAIT_MS)],
+    )
+}
+
 /// When the next attempt is due that nobody makes already.
 ///
 /// # Errors

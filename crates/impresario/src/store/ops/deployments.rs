@@ -65,6 +65,23 @@ pub fn building(tx: &mut Tx<'_>, limit: u32) -> Result<Vec<Deployment>> {
     tx.query(&sql, params![limit], read)
 }
 
+/// Counts a build that begins: how many have by now. `None` where it is built already.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn begin_build(tx: &mut Tx<'_>, id: DeploymentId) -> Result<Option<u32>> {
+    let sql =
+        "UPDATE deployments SET build_attempts = build_attempts + 1 WHERE id = $1 AND status = 'building'";
+    if tx.execute(sql, params![id])? == 0 {
+        return Ok(None);
+    }
+    tx.query_opt(
+        "SELECT build_attempts FROM deployments WHERE id = $1",
+        params![id],
+        |row| row.get("build_attempts"),
+    )
+}
+
 /// The archive a deployment was made from.
 ///
 /// # Errors

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use super::schedules;
 use crate::domain::{FirePlan, JobId, Missed, Schedule, ScheduleId, TenantId};
 use crate::store::{
-    error::{Result, StoreError},
+    error::Result,
     tx::{Row, Tx, params},
 };
 
@@ -43,22 +43,33 @@ pub fn fire_due(
         ..Fired::default()
     };
     for (id, schedule) in due {
-        let schedule = match schedule {
-            Ok(schedule) => schedule,
-            Err(StoreError::Corrupt { column, reason, .. }) => {
-                let reason = format!("this schedule cannot be read: column {column}: {reason}");
-                quarantine(tx, &id, &reason)?;
-                fired.quarantined.push((id, reason));
+        let outcome = tx.isolated(|tx| {
+            let schedule = schedule?;
+            if let Some(fault) = schedule.draft.pattern.fault() {
+                return Ok(Outcome::Unreadable(fault.to_owned()));
+            }
+            match plan(&schedule) {
+                Some(plan) => fire(tx, &schedule, plan, (new_job(), now)),
+                None => Ok(Outcome::NotDue),
+            }
+        })?;
+        let reason = match outcome {
+            Ok(Outcome::Job) => {
+                fired.jobs += 1;
                 continue;
             }
-            Err(other) => return Err(other),
+            Ok(Outcome::Rejected) => {
+                fired.rejected += 1;
+                continue;
+            }
+            Ok(Outcome::AlreadyDone | Outcome::NotDue) => continue,
+            Ok(Outcome::Unreadable(fault)) => fault,
+            Err(error) if error.is_of_the_row() => error.to_string(),
+            Err(error) => return Err(error),
         };
-        let Some(plan) = plan(&schedule) else { continue };
-        match fire(tx, &schedule, plan, (new_job(), now))? {
-            Outcome::Job => fired.jobs += 1,
-            Outcome::Rejected => fired.rejected += 1,
-            Outcome::AlreadyDone => {}
-        }
+        let reason = format!("this schedule cannot fire: {reason}");
+        quarantine(tx, &id, &reason)?;
+        fired.quarantined.push((id, reason));
     }
     Ok(fired)
 }
@@ -68,6 +79,10 @@ enum Outcome {
     Rejected,
     /// The instant is in the ledger already: the clock went back, or an update put the cursor there once more.
     AlreadyDone,
+    /// Its cursor has not come.
+    NotDue,
+    /// This version cannot read when it fires.
+    Unreadable(String),
 }
 
 /// Carries out one schedule's plan.
@@ -153,7 +168,7 @@ fn record_missed(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, now: Time
     Ok(())
 }
 
-/// Takes a row that cannot be read out of the loop's way, visibly.
+/// Takes a schedule that cannot fire out of the loop's way, visibly. The next start looks at it again.
 fn quarantine(tx: &mut Tx<'_>, id: &str, reason: &str) -> Result<()> {
     tx.execute_one(
         "UPDATE schedules SET next_fire_at = NULL, last_error = $2, consecutive_failures = consecutive_failures + 1
@@ -172,12 +187,9 @@ pub fn next_due(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
     tx.query_opt(sql, &[], |row| row.get("next_fire_at"))
 }
 
-/// Fires what one schedule owes at `now`, before its owner's change to it takes effect: an instant that had come is
+/// Fires what one schedule owes at `now`, before a change to it or its end takes effect: an instant that had come is
 /// neither lost to the change nor fired after the answer.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn settle(
+pub(super) fn settle(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     plan: Option<FirePlan>,
@@ -187,6 +199,46 @@ pub fn settle(
         Some(plan) if schedule.draft.enabled => fire(tx, schedule, plan, (job, now)).map(|_| ()),
         _ => Ok(()),
     }
+}
+
+/// How many cursors one pass of [`realign`] looks at.
+const REALIGNED_AT_ONCE: u32 = 1_000;
+
+/// Puts cursors back where they belong after a clock that was ahead, or under new rules of a time zone: see
+/// [`Schedule::true_cursor`]. Looks at the schedules after `after`, in the order of their ids, and says where to go on
+/// (`None` after the last) and how many cursors it moved.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn realign(tx: &mut Tx<'_>, after: Option<String>, now: Timestamp) -> Result<(Option<String>, u64)> {
+    if after.is_none() {
+        // What a clock that was ahead passed over as missed is still to come.
+        tx.execute(
+            "DELETE FROM fires WHERE outcome = 'missed' AND recorded_at > $1",
+            params![now],
+        )?;
+    }
+    let sql = "SELECT * FROM schedules WHERE enabled = 1 AND id > $1 ORDER BY id LIMIT $2";
+    let found = tx.query(
+        sql,
+        params![after.unwrap_or_default(), REALIGNED_AT_ONCE],
+        |row| Ok((row.get::<String>("id")?, schedules::read(row))),
+    )?;
+    let next = found.last().map(|(id, _)| id.clone());
+    let mut moved = 0;
+    for (id, schedule) in found {
+        // A row that cannot be read stays where it is, and is set aside when it is due.
+        let Ok(schedule) = schedule else { continue };
+        let cursor = schedule.true_cursor(now);
+        if cursor != schedule.next_fire_at {
+            tx.execute_one(
+                "UPDATE schedules SET next_fire_at = $2 WHERE id = $1",
+                params![id, cursor],
+            )?;
+            moved += 1;
+        }
+    }
+    Ok((next, moved))
 }
 
 /// A row of the ledger.

@@ -8,8 +8,8 @@ use super::{
     secrets::{self, SealedSecret},
 };
 use crate::domain::{
-    DeliveryId, Ending, Job, JobId, JobStatus, NewJob, Receiver, ScheduleId, SecretId, TenantId,
-    callback_body, event_of,
+    DeliveryId, Ending, Job, JobId, JobStatus, MOST_ATTEMPTS, NewJob, Receiver, ScheduleId, SecretId,
+    TenantId, callback_body, event_of,
 };
 use crate::store::{
     PageCursor,
@@ -204,15 +204,7 @@ pub fn claim(tx: &mut Tx<'_>, limit: usize, token: &str, now: Timestamp) -> Resu
                 job.started_at = Some(now);
                 claimed.push(job);
             }
-            Err(StoreError::Corrupt { column, reason, .. }) => {
-                let error = format!("this job cannot be read: column {column}: {reason}");
-                tracing::error!(job = %id, %error, "a queued job cannot be read");
-                tx.execute_one(
-                    "UPDATE jobs SET status = 'failed', error = $2, failure_class = 'internal', completed_at = $3
-                     WHERE id = $1",
-                    params![&id, error, now],
-                )?;
-            }
+            Err(error) if error.is_of_the_row() => fail_unreadable(tx, &id, &error, now)?,
             Err(other) => return Err(other),
         }
     }
@@ -230,18 +222,32 @@ pub fn start(tx: &mut Tx<'_>, id: JobId, token: &str) -> Result<bool> {
     Ok(tx.execute(sql, params![id, token])? == 1)
 }
 
-/// Hands a job back whose code has not started. `false` where it is not the holder's any more, or was cancelled.
+/// Hands a job back whose code was not let go, as its holder knows even where the store says `running`. `false` where
+/// it is not the holder's any more, or was cancelled.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn requeue(tx: &mut Tx<'_>, id: JobId, token: &str) -> Result<bool> {
     let sql = "UPDATE jobs SET status = 'queued', lease_token = NULL, started_at = NULL
-               WHERE id = $1 AND lease_token = $2 AND status = 'starting_browser' AND cancel_requested = 0";
+               WHERE id = $1 AND lease_token = $2 AND status IN ('starting_browser', 'running')
+                 AND cancel_requested = 0";
     Ok(tx.execute(sql, params![id, token])? == 1)
 }
 
+/// Ends a job as failed and tells nobody: for a job whose true end cannot be stored, because a row that it concerns
+/// cannot be read. `false` where it is not the holder's any more.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn abandon(tx: &mut Tx<'_>, (id, token): (JobId, &str), now: Timestamp) -> Result<bool> {
+    let sql = "UPDATE jobs SET status = 'failed', failure_class = 'internal', lease_token = NULL, completed_at = $3,
+                 error = 'the end of this job could not be stored; the server''s log has the reason'
+               WHERE id = $1 AND lease_token = $2 AND status IN ('starting_browser', 'running')";
+    Ok(tx.execute(sql, params![id, token, now])? == 1)
+}
+
 /// Ends a job that is held with `token`, tells its schedule, and puts its callbacks into the outbox: all or nothing.
-/// `None` where the job is not the holder's any more; nothing is changed then.
+/// `false` where the job is not the holder's any more; nothing is changed then.
 ///
 /// # Errors
 /// What the engine refuses.
@@ -251,14 +257,14 @@ pub fn finish(
     ending: Ending,
     now: Timestamp,
     new_delivery: impl Fn() -> DeliveryId,
-) -> Result<Option<Job>> {
+) -> Result<bool> {
     let sql = format!(
         "{SELECT} WHERE j.id = $1 AND j.lease_token = $2 AND j.status IN ('starting_browser', 'running')"
     );
     let Some(job) = tx.query_opt(&sql, params![id, token], read)? else {
-        return Ok(None);
+        return Ok(false);
     };
-    end(tx, job, ending, now, &new_delivery).map(Some)
+    end(tx, job, ending, now, &new_delivery).map(|_| true)
 }
 
 /// Writes down how `job` ended, whoever held it.
@@ -381,9 +387,6 @@ pub fn cancel(tx: &mut Tx<'_>, tenant: TenantId, id: JobId, now: Timestamp) -> R
     Ok(CancelOutcome::Requested(job))
 }
 
-/// A job that was lost this often before its code started is not tried again: it may be what stops the server.
-const MOST_ATTEMPTS: u32 = 5;
-
 /// What was found of an earlier server's work.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -401,23 +404,53 @@ pub struct Recovered {
 /// # Errors
 /// What the engine refuses.
 pub fn recover(tx: &mut Tx<'_>, now: Timestamp, new_delivery: impl Fn() -> DeliveryId) -> Result<Recovered> {
-    let mut recovered = Recovered::default();
-    let sql =
-        format!("{SELECT} WHERE j.status IN ('starting_browser', 'running') AND j.cancel_requested = 1");
-    for job in tx.query(&sql, &[], read)? {
-        end(tx, job, Ending::Cancelled, now, &new_delivery)?;
-        recovered.cancelled += 1;
-    }
     let sql = "UPDATE jobs SET status = 'queued', lease_token = NULL, started_at = NULL
-               WHERE status = 'starting_browser' AND attempt < $1";
-    recovered.requeued = tx.execute(sql, params![MOST_ATTEMPTS])?;
-    let sql = format!("{SELECT} WHERE j.status IN ('starting_browser', 'running')");
-    for job in tx.query(&sql, &[], read)? {
-        let started = job.status == JobStatus::Running;
-        end(tx, job, Ending::worker_lost(started), now, &new_delivery)?;
-        recovered.lost += 1;
+               WHERE status = 'starting_browser' AND cancel_requested = 0 AND attempt < $1";
+    let mut recovered = Recovered {
+        requeued: tx.execute(sql, params![MOST_ATTEMPTS])?,
+        ..Recovered::default()
+    };
+    let sql = "SELECT id, cancel_requested FROM jobs WHERE status IN ('starting_browser', 'running')";
+    let left = tx.query(sql, &[], |row| {
+        Ok((row.get::<String>("id")?, row.get::<bool>("cancel_requested")?))
+    })?;
+    for (id, cancelled) in left {
+        let ended = tx.isolated(|tx| {
+            let sql = format!("{SELECT} WHERE j.id = $1");
+            let Some(job) = tx.query_opt(&sql, params![&id], read)? else {
+                return Ok(());
+            };
+            let started = job.status == JobStatus::Running;
+            let ending = if cancelled {
+                Ending::Cancelled
+            } else {
+                Ending::worker_lost(started)
+            };
+            end(tx, job, ending, now, &new_delivery).map(|_| ())
+        })?;
+        match ended {
+            Ok(()) if cancelled => recovered.cancelled += 1,
+            Ok(()) => recovered.lost += 1,
+            // One job that cannot be read must not keep the server from starting.
+            Err(error) if error.is_of_the_row() => {
+                fail_unreadable(tx, &id, &error, now)?;
+                recovered.lost += 1;
+            }
+            Err(error) => return Err(error),
+        }
     }
     Ok(recovered)
+}
+
+/// Ends a job that this version cannot read, without what it cannot know: whom to tell.
+fn fail_unreadable(tx: &mut Tx<'_>, id: &str, error: &StoreError, now: Timestamp) -> Result<()> {
+    tracing::error!(job = %id, %error, "a job cannot be read and is failed");
+    tx.execute_one(
+        "UPDATE jobs SET status = 'failed', error = $2, failure_class = 'internal', lease_token = NULL,
+           completed_at = $3
+         WHERE id = $1",
+        params![id, format!("this job cannot be read: {error}"), now],
+    )
 }
 
 /// Whether any job waits for a worker.

@@ -2,8 +2,11 @@
 
 use jiff::Timestamp;
 
-use super::secrets::{self, SealedSecret};
-use crate::domain::{Pattern, Schedule, ScheduleDraft, ScheduleId, TenantId};
+use super::{
+    fires,
+    secrets::{self, SealedSecret},
+};
+use crate::domain::{FirePlan, JobId, Pattern, Schedule, ScheduleDraft, ScheduleId, TenantId};
 use crate::store::{
     PageCursor,
     error::Result,
@@ -17,15 +20,13 @@ const COLUMNS: &str = "id, tenant_id, workflow, params, cron_expr, timezone, lau
 
 pub(super) fn read(row: &Row<'_>) -> Result<Schedule> {
     let (expr, zone): (String, String) = (row.get("cron_expr")?, row.get("timezone")?);
-    let pattern =
-        Pattern::parse(&expr, &zone).map_err(|error| row.corrupt("cron_expr", error.to_string()))?;
     Ok(Schedule {
         id: row.get("id")?,
         tenant: row.get("tenant_id")?,
         draft: ScheduleDraft {
             workflow: row.get("workflow")?,
             params: row.get::<Json<_>>("params")?.0,
-            pattern,
+            pattern: Pattern::stored(expr, zone),
             launch: row.get::<Json<_>>("launch")?.0,
             callback_url: row.get("callback_url")?,
             callback_secret: row.get("callback_secret_id")?,
@@ -133,12 +134,64 @@ pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: ScheduleFilter, limit: u3
     )
 }
 
-/// Writes the owner's changes, with a new callback secret if there is one, and puts the cursor where
-/// [`Schedule::cursor_after_change`] says. `old` is what was read in this same transaction.
+/// What a change needs besides the schedule: read inside the transaction, so that whatever came while it waited for
+/// its turn is accounted for.
+pub struct ChangeContext<'a> {
+    /// The time.
+    pub now: &'a dyn Fn() -> Timestamp,
+    /// What is due of a schedule at a time.
+    pub plan: &'a dyn Fn(&Schedule, Timestamp) -> Option<FirePlan>,
+    /// A new job's id, should something be due.
+    pub new_job: &'a dyn Fn() -> JobId,
+}
+
+impl std::fmt::Debug for ChangeContext<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ChangeContext").finish_non_exhaustive()
+    }
+}
+
+/// A schedule with everything that had come by now in the ledger.
+fn settled(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    id: ScheduleId,
+    context: &ChangeContext<'_>,
+) -> Result<Option<(Schedule, Timestamp)>> {
+    let Some(schedule) = get(tx, tenant, id)? else {
+        return Ok(None);
+    };
+    let now = (context.now)();
+    let plan = (context.plan)(&schedule, now);
+    if plan.is_none() {
+        return Ok(Some((schedule, now)));
+    }
+    fires::settle(tx, &schedule, plan, ((context.new_job)(), now))?;
+    Ok(get(tx, tenant, id)?.map(|schedule| (schedule, now)))
+}
+
+/// Changes a schedule: accounts for what had come, asks `apply` what the owner's decisions become, with a new callback
+/// secret if there is one, and puts the cursor where [`Schedule::cursor_after_change`] says. `None` where there is no
+/// such schedule; what `apply` refuses changes nothing.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn update(
+pub fn change<E>(
+    tx: &mut Tx<'_>,
+    (tenant, id): (TenantId, ScheduleId),
+    context: &ChangeContext<'_>,
+    apply: impl FnOnce(&ScheduleDraft) -> Result<(ScheduleDraft, Option<SealedSecret>), E>,
+) -> Result<Option<Result<Schedule, E>>> {
+    let Some((old, now)) = settled(tx, tenant, id, context)? else {
+        return Ok(None);
+    };
+    match apply(&old.draft) {
+        Ok((draft, secret)) => update(tx, &old, draft, secret, now).map(|new| Some(Ok(new))),
+        Err(refused) => Ok(Some(Err(refused))),
+    }
+}
+
+fn update(
     tx: &mut Tx<'_>,
     old: &Schedule,
     draft: ScheduleDraft,
@@ -176,13 +229,20 @@ pub fn update(
     })
 }
 
-/// Removes a schedule; `false` where there is none. Its jobs and its ledger stay.
+/// Removes a schedule, once what had come is accounted for; `false` where there is none. Its jobs and its ledger stay.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId) -> Result<bool> {
-    Ok(tx.execute(
-        "DELETE FROM schedules WHERE tenant_id = $1 AND id = $2",
-        params![tenant, id],
-    )? == 1)
+pub fn delete(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    id: ScheduleId,
+    context: &ChangeContext<'_>,
+) -> Result<bool> {
+    if settled(tx, tenant, id, context)?.is_none() {
+        return Ok(false);
+    }
+    let sql = "DELETE FROM schedules WHERE tenant_id = $1 AND id = $2";
+    tx.execute_one(sql, params![tenant, id])?;
+    Ok(true)
 }
