@@ -68,6 +68,8 @@ impl LaunchPatch {
 pub(super) struct CallbackPatch {
     url: Patch<String>,
     secret: Patch<SealedSecret>,
+    /// One of the two was given and is wrong, which has been reported: it is not missing as well.
+    flawed: bool,
 }
 
 /// The receiver of results, as it will be.
@@ -81,11 +83,13 @@ pub(super) struct CallbackAfter {
 
 impl CallbackPatch {
     pub(super) fn read(app: &App, tenant: TenantId, input: &mut Fields) -> Self {
+        let given = [input.has("callback_url"), input.has("callback_secret")];
         let url = input.patch_parsed("callback_url", 1..=fields::CALLBACK_URL_MAX, |text| {
             receiver_url(app, text)
         });
         let secret = input.patch_secret("callback_secret", SECRET);
         Self {
+            flawed: given != [!url.is_absent(), !secret.is_absent()],
             url,
             secret: secret.map(|plain| seal(app, tenant, &plain)),
         }
@@ -102,7 +106,9 @@ impl CallbackPatch {
         let new_secret = self.secret.clone().into_option();
         let url = self.url.apply(url);
         let secret = self.secret.map(|sealed| sealed.id).apply(secret);
-        fields::callback_pair(url.is_some(), secret.is_some())?;
+        if !self.flawed {
+            fields::callback_pair(url.is_some(), secret.is_some())?;
+        }
         Ok(CallbackAfter {
             url,
             secret,

@@ -6,7 +6,7 @@ mod run;
 
 use std::{
     collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -30,7 +30,14 @@ enum StopReason {
 /// The jobs that run here, so that they can be told to end.
 #[derive(Debug, Default)]
 pub struct RunningJobs {
-    jobs: Mutex<HashMap<JobId, Running>>,
+    held: Mutex<Held>,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    jobs: HashMap<JobId, Running>,
+    /// Whether the server is past its grace period: what is claimed from then on is told to end at once.
+    ending: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -62,46 +69,44 @@ impl Running {
 }
 
 impl RunningJobs {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// How many run.
     #[must_use]
     pub fn count(&self) -> usize {
-        self.jobs.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.held().jobs.len()
     }
 
     /// Ends a job's whole process tree, if it runs here.
     pub fn cancel(&self, job: JobId) {
-        let running = self
-            .jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(&job)
-            .cloned();
-        if let Some(running) = running {
+        if let Some(running) = self.held().jobs.get(&job) {
             running.stop(StopReason::Cancel);
         }
     }
 
-    /// Ends all of them, because the server does.
+    /// Ends all of them, because the server does, and whatever a claim that is under way still brings.
     pub fn stop_all(&self) {
-        for running in self.jobs.lock().unwrap_or_else(PoisonError::into_inner).values() {
+        let mut held = self.held();
+        held.ending = true;
+        for running in held.jobs.values() {
             running.stop(StopReason::Shutdown);
         }
     }
 
     fn insert(&self, job: JobId) -> Running {
         let running = Running::new();
-        self.jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(job, running.clone());
+        let mut held = self.held();
+        if held.ending {
+            running.stop(StopReason::Shutdown);
+        }
+        held.jobs.insert(job, running.clone());
         running
     }
 
     fn remove(&self, job: JobId) {
-        self.jobs
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(&job);
+        self.held().jobs.remove(&job);
     }
 }
 

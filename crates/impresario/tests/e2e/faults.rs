@@ -370,6 +370,25 @@ fn a_row_that_cannot_be_read_stops_no_other_schedule() {
         server.log().contains(bad.as_str().unwrap()),
         "the server's log names it"
     );
+    // Its owner sees why, still has the list, and can mend it.
+    let shown = client.get_schedule(bad.as_str().unwrap());
+    assert_eq!(shown["next_fire_at"], Value::Null, "{shown}");
+    assert!(
+        shown["last_error"].as_str().unwrap().contains("poison"),
+        "{shown}"
+    );
+    assert_eq!(
+        client.ok("schedules/list", json!({}))["schedules"]
+            .as_array()
+            .unwrap()
+            .len(),
+        2
+    );
+    let mended = client.ok("schedules/update", json!({"id": bad, "cron_expr": "*/2 * * * *"}));
+    assert_eq!(
+        mended["schedule"]["next_fire_at"], "2027-01-01T00:04:00.000Z",
+        "{mended}"
+    );
 }
 
 #[test]

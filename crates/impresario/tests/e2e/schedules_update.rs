@@ -186,29 +186,35 @@ fn changed_params_are_checked_against_the_schema_of_today() {
 fn the_next_fire_moves_only_with_the_pattern_or_a_re_enable() {
     let stage = Stage::new(json!({}));
     let next = |changes: Value| stage.update(changes)["next_fire_at"].clone();
-    // The clock goes back, so that an instant reckoned anew shows: it would be 11:00.
-    stage.server.set_clock("2027-01-01T10:30:00Z");
+    stage.server.set_clock("2027-01-01T12:59:59.900Z");
+    let every_minute = json!({"cron_expr": "* * * * *"});
+    assert_eq!(next(every_minute), "2027-01-01T13:00:00.000Z");
+    stage.server.set_clock("2027-01-01T13:00:00.400Z");
+    stage.client.fired(&stage.id, "2027-01-01T13:00:00.000Z");
+    // The clock goes back by less than is taken for a wrong clock, so that an instant reckoned anew shows: 13:00.
+    stage.server.set_clock("2027-01-01T12:59:59.900Z");
     for kept in [
         json!({"timeout_seconds": 5}),
         json!({"params": {"a": 1}}),
         json!({"enabled": true}),
-        json!({"cron_expr": "0 * * * *"}),
+        json!({"cron_expr": "* * * * *"}),
         json!({"timezone": "utc"}),
         json!({"start_url": "about:blank"}),
     ] {
-        assert_eq!(next(kept.clone()), "2027-01-01T13:00:00.000Z", "{kept}");
+        assert_eq!(next(kept.clone()), "2027-01-01T13:01:00.000Z", "{kept}");
     }
+    stage.server.set_clock("2027-01-01T13:00:30Z");
     assert_eq!(
         next(json!({"cron_expr": "15 * * * *"})),
-        "2027-01-01T11:15:00.000Z"
+        "2027-01-01T13:15:00.000Z"
     );
     assert_eq!(
         next(json!({"timezone": "Asia/Kolkata"})),
-        "2027-01-01T10:45:00.000Z"
+        "2027-01-01T13:45:00.000Z"
     );
 
     // A disabled schedule shows when it would fire were it enabled now, and never the past.
-    assert_eq!(next(json!({"enabled": false})), "2027-01-01T10:45:00.000Z");
+    assert_eq!(next(json!({"enabled": false})), "2027-01-01T13:45:00.000Z");
     stage.server.set_clock("2027-01-01T20:00:00Z");
     assert_eq!(
         stage.client.get_schedule(&stage.id)["next_fire_at"],
@@ -219,7 +225,7 @@ fn the_next_fire_moves_only_with_the_pattern_or_a_re_enable() {
     // What came while it was disabled is neither fired nor missed.
     stage.server.set_clock("2027-01-01T20:45:00Z");
     stage.client.fired(&stage.id, "2027-01-01T20:45:00.000Z");
-    assert_eq!(stage.client.history(&stage.id).len(), 1);
+    assert_eq!(stage.client.history(&stage.id).len(), 2);
 }
 
 #[test]

@@ -227,8 +227,11 @@ pub fn realign(tx: &mut Tx<'_>, after: Option<String>, now: Timestamp) -> Result
     let next = found.last().map(|(id, _)| id.clone());
     let mut moved = 0;
     for (id, schedule) in found {
-        // A row that cannot be read stays where it is, and is set aside when it is due.
+        // What cannot be read stays where it is, and is set aside, with its reason, when it is due.
         let Ok(schedule) = schedule else { continue };
+        if schedule.draft.pattern.fault().is_some() {
+            continue;
+        }
         let cursor = schedule.true_cursor(now);
         if cursor != schedule.next_fire_at {
             tx.execute_one(
