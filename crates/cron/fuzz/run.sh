@@ -11,5 +11,5 @@ host=$(rustc -vV | sed -n 's/^host: //p')
 # A target triple of its own keeps the flags away from build scripts.
 cargo build --release --target "$host" --bin "$target"
 mkdir -p "corpus/$target"
-exec "target/$host/release/$target" "corpus/$target" -dict=dictionary.txt -max_len=300 \
+exec "target/$host/release/$target" "corpus/$target" "seeds/$target" -dict=dictionary.txt -max_len=300 \
     -max_total_time="$seconds" -timeout=5

@@ -285,3 +285,39 @@ impl Cron {
         found as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::Cron;
+
+    #[test]
+    fn an_expression_takes_32_bytes() {
+        assert_eq!(size_of::<Cron>(), 32);
+    }
+
+    #[test]
+    fn equal_means_the_same_days_and_times() {
+        let equal = [
+            ("0 9 * * MON", "00 9 ? * 1"),
+            ("0 0 1-31 * 1", "0 0 * * *"),
+            ("0 0 * * 0-7", "0 0 * * *"),
+            ("0 0 *,5 * 1", "0 0 * * 1"),
+            ("0 0 L,*/1 * *", "@daily"),
+            ("0 0 * * MON#2,MON", "0 0 * * 1"),
+            ("*/90 * * * *", "0 * * * *"),
+        ];
+        let different = [
+            // Wild and fixed, both days and either.
+            ("0 * * * *", "0 0-23 * * *"),
+            ("0 0 */2 * 1", "0 0 1-31/2 * 1"),
+            ("0 0 L * *", "0 0 31 * *"),
+        ];
+        let read = |text: &str| text.parse::<Cron>().unwrap();
+        for (a, b) in equal {
+            assert_eq!(read(a), read(b), "{a} and {b}");
+        }
+        for (a, b) in different {
+            assert_ne!(read(a), read(b), "{a} and {b}");
+        }
+    }
+}
