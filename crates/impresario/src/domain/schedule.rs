@@ -207,13 +207,27 @@ impl Schedule {
         }
     }
 
-    /// Where the cursor belongs at `now`, when no clock has been wrong and no time zone has changed its rules: what had
-    /// come stays owed, and what is to come is the first instant after now. Differs from the cursor only if one did.
+    /// Whether the newest fire lies ahead of `now`: then a clock was ahead when it was made.
     #[must_use]
-    pub fn true_cursor(&self, now: Timestamp) -> Option<Timestamp> {
+    pub fn fired_ahead(&self, now: Timestamp) -> bool {
+        self.last_fire_at.is_some_and(|at| at > now)
+    }
+
+    /// Where the cursor belongs at `now`, whatever the clock or the time zone's rules have been. What had come stays
+    /// owed, and otherwise the first instant after now comes next. Where a clock was ahead
+    /// ([`Schedule::fired_ahead`]), `accounted` is the newest instant of the ledger that is not: what came after it
+    /// while the clock was wrong is owed too.
+    #[must_use]
+    pub fn true_cursor(&self, now: Timestamp, accounted: Option<Timestamp>) -> Option<Timestamp> {
+        let since = if self.fired_ahead(now) {
+            let changed = self.updated_at.min(now);
+            accounted.map_or(changed, |at| at.max(changed))
+        } else {
+            now
+        };
         match self.next_fire_at {
             Some(cursor) if cursor <= now => Some(cursor),
-            _ => self.draft.pattern.next_after(now),
+            _ => self.draft.pattern.next_after(since),
         }
     }
 }

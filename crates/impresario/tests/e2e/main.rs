@@ -28,6 +28,7 @@ mod support;
 
 mod callbacks;
 mod clock_changes;
+mod clock_jumps;
 mod deployments;
 mod failures;
 mod faults;

@@ -201,6 +201,13 @@ pub(super) fn settle(
     }
 }
 
+/// The newest instant of a schedule's ledger that is not after `now`.
+fn newest_until(tx: &mut Tx<'_>, schedule: ScheduleId, now: Timestamp) -> Result<Option<Timestamp>> {
+    let sql =
+        "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at <= $2 ORDER BY fire_at DESC LIMIT 1";
+    tx.query_opt(sql, params![schedule, now], |row| row.get("fire_at"))
+}
+
 /// How many cursors one pass of [`realign`] looks at.
 const REALIGNED_AT_ONCE: u32 = 1_000;
 
@@ -232,7 +239,11 @@ pub fn realign(tx: &mut Tx<'_>, after: Option<String>, now: Timestamp) -> Result
         if schedule.draft.pattern.fault().is_some() {
             continue;
         }
-        let cursor = schedule.true_cursor(now);
+        let accounted = match schedule.fired_ahead(now) {
+            true => newest_until(tx, schedule.id, now)?,
+            false => None,
+        };
+        let cursor = schedule.true_cursor(now, accounted);
         if cursor != schedule.next_fire_at {
             tx.execute_one(
                 "UPDATE schedules SET next_fire_at = $2 WHERE id = $1",

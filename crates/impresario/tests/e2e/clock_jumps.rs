@@ -1,0 +1,96 @@
+//! The server's clock is set wrong, and right again: while it runs, and while it is down.
+
+use serde_json::{Value, json};
+
+use crate::support::{Bundle, Client, Server, Setup};
+
+fn start() -> (Server, Client, Value) {
+    let server = Setup::at("2027-01-01T00:00:30Z").start();
+    let client = server.tenant("acme");
+    client.deploy(&Bundle::with("quick", "return 1;"));
+    let id = client.schedule(json!({"workflow": "quick", "cron_expr": "* * * * *"}))["id"].clone();
+    (server, client, id)
+}
+
+/// The instants before 2030 that made a job, oldest first.
+fn fired(client: &Client, id: &Value) -> Vec<String> {
+    let mut history = client.history(id);
+    history.reverse();
+    let instant = |row: &Value| row["fire_at"].as_str().unwrap().to_owned();
+    history
+        .iter()
+        .filter(|row| row["outcome"] == "fired")
+        .map(instant)
+        .filter(|at| at.as_str() < "2030")
+        .collect()
+}
+
+#[test]
+fn a_clock_that_was_years_ahead_for_a_moment_silences_no_schedule() {
+    let (server, client, id) = start();
+    server.set_clock("2027-01-01T00:01:00Z");
+    client.fired(&id, "2027-01-01T00:01:00.000Z");
+    server.set_clock("2036-06-01T12:00:00Z");
+    client.fired(&id, "2036-06-01T12:00:00.000Z");
+    // Back again, two instants later: the newest of them fires, the other is missed.
+    server.set_clock("2027-01-01T00:03:10Z");
+    client.fired(&id, "2027-01-01T00:03:00.000Z");
+    server.set_clock("2027-01-01T00:04:00Z");
+    client.fired(&id, "2027-01-01T00:04:00.000Z");
+    assert_eq!(
+        fired(&client, &id),
+        [
+            "2027-01-01T00:01:00.000Z",
+            "2027-01-01T00:03:00.000Z",
+            "2027-01-01T00:04:00.000Z"
+        ]
+    );
+    let missed: Vec<_> = client
+        .history(&id)
+        .into_iter()
+        .filter(|row| row["outcome"] == "missed")
+        .collect();
+    assert_eq!(missed.len(), 1, "{missed:?}");
+    assert_eq!(
+        (&missed[0]["fire_at"], &missed[0]["missed"]),
+        (&json!("2027-01-01T00:02:00.000Z"), &json!(1))
+    );
+}
+
+#[test]
+fn a_clock_that_is_set_back_an_hour_doubles_no_fire() {
+    let (server, client, id) = start();
+    for minute in ["00:01", "00:02", "00:03"] {
+        server.set_clock(&format!("2027-01-01T{minute}:00Z"));
+        client.fired(&id, &format!("2027-01-01T{minute}:00.000Z"));
+    }
+    server.set_clock("2026-12-31T23:59:30Z");
+    for minute in ["00:00", "00:01", "00:02", "00:03", "00:04"] {
+        server.set_clock(&format!("2027-01-01T{minute}:00Z"));
+    }
+    client.fired(&id, "2027-01-01T00:04:00.000Z");
+    let all = fired(&client, &id);
+    let mut once = all.clone();
+    once.dedup();
+    assert_eq!(all, once);
+    let scheduled = client.ok("jobs/list", json!({"schedule_id": id}))["jobs"]
+        .as_array()
+        .unwrap()
+        .len();
+    assert_eq!(scheduled, all.len(), "a job for each fire and no other");
+}
+
+#[test]
+fn a_server_that_starts_after_its_clock_was_ahead_goes_on_from_the_right_time() {
+    let (mut server, client, id) = start();
+    server.set_clock("2036-06-01T12:00:00Z");
+    client.fired(&id, "2036-06-01T12:00:00.000Z");
+    server.kill();
+    server.write_clock("2027-01-01T00:05:30Z");
+    server.start_again();
+    client.fired(&id, "2027-01-01T00:05:00.000Z");
+    assert_eq!(
+        client.get_schedule(&id)["next_fire_at"],
+        "2027-01-01T00:06:00.000Z"
+    );
+}
