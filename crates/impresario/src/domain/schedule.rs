@@ -27,8 +27,8 @@ pub enum PatternError {
     /// No such zone.
     #[error(transparent)]
     Zone(#[from] ZoneError),
-    /// The expression is well formed, but no day of any year matches it.
-    #[error("\"{0}\" can never fire: no date matches both its day and its month fields")]
+    /// The expression is well formed, but no time of any day matches it in its zone.
+    #[error("\"{0}\" can never fire: no day and time of any year match it")]
     Never(String),
 }
 
@@ -40,7 +40,8 @@ impl Pattern {
     pub fn parse(expr: &str, zone: &str) -> Result<Self, PatternError> {
         let cron: Cron = expr.parse()?;
         let zone = Zone::get(zone)?;
-        if cron.is_never() {
+        // No date matches, or every time that does falls into a gap of the zone's clock.
+        if cron.is_never() || cron.next_after(&zone, Timestamp::UNIX_EPOCH).is_none() {
             return Err(PatternError::Never(expr.to_owned()));
         }
         Ok(Self::unchecked((expr.to_owned(), cron), zone))
