@@ -333,6 +333,10 @@ impl Server {
         process::of_runs(&self.data_dir())
     }
 
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.as_ref().unwrap().child.id()
+    }
+
     /// The server's own log so far.
     pub(crate) fn log(&self) -> String {
         let running = self.running.as_ref();
