@@ -140,6 +140,34 @@ fn a_change_at_the_instant_of_a_fire_neither_loses_it_nor_fires_it_twice() {
 }
 
 #[test]
+fn a_clock_that_jumps_ten_years_fires_once_and_holds_nobody_up() {
+    let (server, client) = begin(Setup::at("2027-01-01T00:00:30Z").job_slots(1));
+    let input = json!({"workflow": "quick", "cron_expr": "* * * * *", "timezone": "America/New_York"});
+    let ids: Vec<Value> = (0..20)
+        .map(|_| client.schedule(input.clone())["id"].clone())
+        .collect();
+    server.set_clock("2037-01-01T00:00:30Z");
+    let asked = Instant::now();
+    client.schedule(input);
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+    for id in &ids {
+        client.fired(id, "2037-01-01T00:00:00.000Z");
+        let history = client.history(id);
+        let outcomes: Vec<&Value> = history.iter().map(|row| &row["outcome"]).collect();
+        assert_eq!(outcomes, ["fired", "missed"]);
+        assert_eq!(history[1]["fire_at"], "2027-01-01T00:01:00.000Z");
+        assert!(
+            history[1]["missed"].as_u64().unwrap() >= 100_000,
+            "counted as far as it is counted"
+        );
+        assert_eq!(
+            client.get_schedule(id)["next_fire_at"],
+            "2037-01-01T00:01:00.000Z"
+        );
+    }
+}
+
+#[test]
 fn jobs_run_in_order_and_no_more_at_once_than_there_are_slots() {
     let server = Setup::at("2027-01-01T00:00:30Z").job_slots(2).start();
     let client = server.tenant("acme");

@@ -106,7 +106,7 @@ fn a_queued_job_is_cancelled_at_once_and_a_finished_one_is_not() {
     assert_eq!(client.job(&queued)["status"], "cancelled");
 }
 
-/// Starts a process in a session of its own and says its id, then holds on.
+/// Starts a process that leaves the group, ignores SIGTERM, and is named in the log.
 const STRAY: &str = r#"
     const { spawn } = await import("node:child_process");
     const stray = spawn("/bin/sh", ["-c", "trap '' TERM; setsid sleep 611 & echo $!; wait"], { detached: true });

@@ -100,6 +100,36 @@ fn only_declared_credentials_are_given_to_a_run_and_a_missing_one_is_named() {
 }
 
 #[test]
+fn credentials_and_keys_stand_in_no_process_list() {
+    let wait = "async (ctx, input) => { console.log(input.credentials.pin); await new Promise((r) => setTimeout(r, 9e5)); }";
+    let source = format!("export const w = workflow('w', {wait}, {{ credentialNames: ['pin'] }});");
+    let (server, client) = start(&Bundle::of(&source));
+    let secrets = ["pin-5d0c1f77", "cb-5d0c1f88", client.key()];
+    client.ok("credentials/create", json!({"name": "pin", "value": secrets[0]}));
+    let job = client.create_job(json!({
+        "workflow": "w", "callback_url": "http://127.0.0.1:1/", "callback_secret": secrets[1],
+    }));
+    wait_until("the workflow to have its credential", PATIENCE, || {
+        !client.logs(&job).is_empty()
+    });
+    assert_eq!(client.logs(&job)[0].1, secrets[0]);
+    let mut processes = server.run_processes();
+    assert!(!processes.is_empty());
+    processes.push(server.pid());
+    for pid in processes {
+        for file in ["cmdline", "environ"] {
+            let text = std::fs::read(format!("/proc/{pid}/{file}")).unwrap();
+            let text = String::from_utf8_lossy(&text);
+            assert!(
+                secrets.iter().all(|secret| !text.contains(secret)),
+                "{file} of {pid}: {text}"
+            );
+        }
+    }
+    client.ok("jobs/cancel", json!({"id": job}));
+}
+
+#[test]
 fn what_a_workflow_returns_is_the_result_and_nothing_is_no_result() {
     let bundle = Bundle::of(&format!(
         "{}{}{}{}",

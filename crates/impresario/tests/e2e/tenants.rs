@@ -220,3 +220,30 @@ fn names_nonces_and_callbacks_do_not_cross() {
         assert_eq!(receiver.received().len(), 2);
     }
 }
+
+#[test]
+fn a_tenant_that_fills_the_queue_does_not_make_another_wait_for_all_of_it() {
+    let server = Setup::at("2027-01-01T00:00:30Z").job_slots(2).start();
+    let (greedy, other) = (server.tenant("greedy"), server.tenant("other"));
+    greedy.deploy(&Bundle::with(
+        "slow",
+        "await new Promise((done) => setTimeout(done, 1_000));",
+    ));
+    other.deploy(&Bundle::with("quick", "return 1;"));
+    for second in 0..8 {
+        server.set_clock(&format!("2027-01-01T00:00:4{second}Z"));
+        greedy.create_job(json!({"workflow": "slow"}));
+    }
+    server.set_clock("2027-01-01T00:00:50Z");
+    other.run(json!({"workflow": "quick"}));
+    let waiting = greedy.ok("jobs/list", json!({"status": "queued"}));
+    let waiting = waiting["jobs"].as_array().unwrap().len();
+    assert!(
+        waiting >= 3,
+        "only {waiting} of the 8 jobs that filled the queue still wait"
+    );
+    for job in greedy.ok("jobs/list", json!({}))["jobs"].as_array().unwrap() {
+        // Some have ended by now, which is as good.
+        greedy.call("jobs/cancel", &json!({"id": job["job_id"]}));
+    }
+}

@@ -7,6 +7,7 @@ use std::{
     process::{Child, Command, ExitStatus, Stdio},
     sync::{Arc, Mutex},
     thread,
+    time::{Duration, Instant},
 };
 
 use jiff::Timestamp;
@@ -203,10 +204,31 @@ impl Server {
         *self.address.lock().unwrap() = address.unwrap_or_else(|| panic!("not a ready line: {line:?}"));
     }
 
-    /// Starts a second server on the same data directory, which must refuse: its exit status and stderr.
+    /// Starts a second server on the same data directory, which must refuse and end: its exit status and stderr.
+    #[track_caller]
     pub(crate) fn start_another(&self) -> (ExitStatus, String) {
-        let output = self.serve_command().output().unwrap();
-        (output.status, String::from_utf8(output.stderr).unwrap())
+        let mut command = self.serve_command();
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stderr = lines_of(child.stderr.take().unwrap());
+        let end = Instant::now() + PATIENCE;
+        let status = loop {
+            if let Some(status) = child.try_wait().unwrap() {
+                break status;
+            }
+            if Instant::now() > end {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                panic!("a second server runs on the data directory");
+            }
+            thread::sleep(Duration::from_millis(15));
+        };
+        wait_until("the end of stderr", PATIENCE, || Arc::strong_count(&stderr) == 1);
+        let text = stderr.lock().unwrap().join("\n");
+        (status, text)
     }
 
     /// Runs a command of the command line beside the server: what it prints.
@@ -309,6 +331,10 @@ impl Server {
     /// The processes of this server's runs that are alive.
     pub(crate) fn run_processes(&self) -> Vec<u32> {
         process::of_runs(&self.data_dir())
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.as_ref().unwrap().child.id()
     }
 
     /// The server's own log so far.
