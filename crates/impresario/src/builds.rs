@@ -160,7 +160,10 @@ async fn unpack_and_discover(
         Err(error @ builder::BuildError::Io { .. }) => {
             Err(BuildFailure::Server(format!("{:#}", anyhow::Error::from(error))))
         }
-        Err(error) => Err(BuildFailure::Bundle(error.to_string())),
+        Err(error) => Err(BuildFailure::Bundle(without_server_paths(
+            app,
+            &error.to_string(),
+        ))),
     }
 }
 
@@ -188,6 +191,28 @@ async fn archive(app: &App, id: DeploymentId) -> Result<Vec<u8>, String> {
         .ok_or_else(|| "its archive is gone".to_owned())
 }
 
+/// A message or a stack with paths as they are in the bundle: where a server keeps it is not its tenants' business.
+pub fn without_server_paths(app: &App, text: &str) -> String {
+    relative_to_bundles(text, &app.settings.data_dir.join("bundles").to_string_lossy())
+}
+
+fn relative_to_bundles(text: &str, bundles: &str) -> String {
+    let place = format!("{bundles}/");
+    let mut parts = text.split(&place);
+    let mut relative = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        if relative.ends_with("file://") {
+            relative.truncate(relative.len() - "file://".len());
+        }
+        // After the directory's own name comes the path within it.
+        let within = part
+            .find(|c: char| c == '/' || c.is_whitespace())
+            .unwrap_or(part.len());
+        relative.push_str(part[within..].strip_prefix('/').unwrap_or(&part[within..]));
+    }
+    relative
+}
+
 /// One directory a deployment, never shared: what one tenant's run writes there, another's never sees.
 fn bundle_dir(app: &App, id: DeploymentId) -> PathBuf {
     app.settings.data_dir.join("bundles").join(id.to_string())
@@ -210,4 +235,22 @@ pub async fn ensure_bundle(app: &App, deployment: &Deployment) -> Result<PathBuf
         .await
         .map_err(|error| error.to_string())?;
     Ok(dir)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_and_stacks_show_paths_as_they_are_in_the_bundle() {
+        let text = "Error: no\n    at f (file:///srv/data/bundles/0190-ab/lib/a.js:3:5)\n    at /srv/data/bundles/.x.new/index.js:1\n in /srv/data/bundles/0190-ab";
+        assert_eq!(
+            relative_to_bundles(text, "/srv/data/bundles"),
+            "Error: no\n    at f (lib/a.js:3:5)\n    at index.js:1\n in "
+        );
+        assert_eq!(
+            relative_to_bundles("nothing here", "/srv/data/bundles"),
+            "nothing here"
+        );
+    }
 }

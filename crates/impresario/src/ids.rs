@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use jiff::Timestamp;
@@ -11,8 +11,17 @@ use uuid::Uuid;
 
 /// The source of every id and every random byte.
 pub struct Ids {
-    rng: Mutex<StdRng>,
+    state: Mutex<State>,
 }
+
+struct State {
+    rng: StdRng,
+    /// The millisecond of the newest id, and its place within it.
+    newest: (u64, u16),
+}
+
+/// The counter of ids within a millisecond has 12 bits (RFC 9562, section 6.2, method 1).
+const MOST_IN_A_MILLISECOND: u16 = 0x0fff;
 
 impl fmt::Debug for Ids {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -25,7 +34,10 @@ impl Ids {
     #[must_use]
     pub fn from_os() -> Self {
         Self {
-            rng: Mutex::new(rand::make_rng()),
+            state: Mutex::new(State {
+                rng: rand::make_rng(),
+                newest: (0, 0),
+            }),
         }
     }
 
@@ -33,16 +45,20 @@ impl Ids {
     #[must_use]
     pub fn seeded(seed: u64) -> Self {
         Self {
-            rng: Mutex::new(StdRng::seed_from_u64(seed)),
+            state: Mutex::new(State {
+                rng: StdRng::seed_from_u64(seed),
+                newest: (0, 0),
+            }),
         }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fills `bytes` with random bytes fit for keys and secrets.
     pub fn fill(&self, bytes: &mut [u8]) {
-        self.rng
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .fill_bytes(bytes);
+        self.state().rng.fill_bytes(bytes);
     }
 
     /// A number from 0 (inclusive) to 1 (exclusive), for jitter.
@@ -53,12 +69,28 @@ impl Ids {
         f64::from(u32::from_le_bytes(bytes)) / 4_294_967_296.0
     }
 
-    /// A version 7 UUID (RFC 9562): sorts by `now`, and cannot be guessed.
+    /// A version 7 UUID (RFC 9562): sorts by `now`, and within a millisecond by the order in which they are made, and
+    /// cannot be guessed.
     #[must_use]
     pub fn uuid(&self, now: Timestamp) -> Uuid {
-        let mut random = [0; 10];
-        self.fill(&mut random);
+        let mut state = self.state();
         let millis = u64::try_from(now.as_millisecond()).unwrap_or(0);
+        let mut random = [0; 10];
+        state.rng.fill_bytes(&mut random);
+        state.newest = match state.newest {
+            (newest, MOST_IN_A_MILLISECOND) if newest == millis => (millis + 1, 0),
+            (newest, place) if newest == millis => (millis, place + 1),
+            // An id of the millisecond before that was full.
+            (newest, place) if newest == millis + 1 => {
+                (newest, place.saturating_add(1).min(MOST_IN_A_MILLISECOND))
+            }
+            // Half of the places are left for those that follow.
+            _ => (millis, u16::from_be_bytes([random[0], random[1]]) >> 5),
+        };
+        let (millis, place) = state.newest;
+        let [high, low] = place.to_be_bytes();
+        random[0] = high;
+        random[1] = low;
         uuid::Builder::from_unix_timestamp_millis(millis, &random).into_uuid()
     }
 }
@@ -76,5 +108,17 @@ mod tests {
         assert_eq!(first, b.uuid(early));
         assert_eq!(first.get_version_num(), 7);
         assert!(first < a.uuid(late));
+    }
+
+    #[test]
+    fn ids_of_one_millisecond_sort_as_they_were_made() {
+        let ids = Ids::seeded(1);
+        let now: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let made: Vec<_> = (0..6_000).map(|_| ids.uuid(now)).collect();
+        assert!(made.windows(2).all(|pair| pair[0] < pair[1]));
+        assert!(
+            ids.uuid("2025-01-01T00:00:00Z".parse().unwrap()) < made[0],
+            "a clock that goes back is followed"
+        );
     }
 }

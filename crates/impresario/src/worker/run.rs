@@ -9,6 +9,7 @@ use tokio::sync::{mpsc, oneshot};
 use super::{Running, StopReason, logs::LogBuffer};
 use crate::{
     app::App,
+    builds::without_server_paths,
     domain::{DeliveryId, Ending, Job, MOST_ATTEMPTS, WorkflowLaunch},
     runner::{RunEvent, RunFailure, RunOutcome, RunRequest},
     store::{
@@ -53,8 +54,8 @@ pub(super) async fn run(app: &App, job: Job, token: &str, running: &Running) {
         Ok(RunOutcome::Completed(result)) => Ending::Completed(result),
         Ok(RunOutcome::Failed(failure)) => Ending::Failed {
             class: failure.class.as_str().to_owned(),
-            error: failure.message,
-            stack: failure.stack,
+            error: without_server_paths(app, &failure.message),
+            stack: failure.stack.map(|stack| without_server_paths(app, &stack)),
         },
         Ok(RunOutcome::Cancelled) => match (running.reason(), start) {
             (Some(StopReason::Cancel), _) | (_, Start::Refused) => Ending::Cancelled,
