@@ -35,6 +35,7 @@ mod faults;
 mod front;
 mod jobs;
 mod main_job;
+mod preview;
 mod quickstart;
 mod restart;
 mod runs;
