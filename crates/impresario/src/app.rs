@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
     background::{Pulse, Signals},
@@ -77,8 +78,8 @@ impl App {
                 modules,
                 host,
                 work_dir: data_dir.join("runs"),
-                residential_proxy: settings.residential_proxy.clone(),
-                default_proxy: settings.default_proxy.clone(),
+                residential_proxy: exposed(settings.residential_proxy.as_ref()),
+                default_proxy: exposed(settings.default_proxy.as_ref()),
                 instance: data_dir.display().to_string(),
                 limits: Limits::default(),
             },
@@ -108,7 +109,12 @@ impl App {
 
 fn keyring(settings: &Settings, ids: &Ids) -> anyhow::Result<Keyring> {
     match &settings.secret_key {
-        Some(keys) => Keyring::from_base64(keys).context("secret_key"),
+        Some(keys) => Keyring::from_base64(keys.expose_secret()).context("secret_key"),
         None => Ok(Keyring::load_or_create(&settings.secret_key_path(), ids)?),
     }
+}
+
+/// For the runner, whose settings show no proxy either.
+fn exposed(secret: Option<&SecretString>) -> Option<String> {
+    secret.map(|secret| secret.expose_secret().to_owned())
 }

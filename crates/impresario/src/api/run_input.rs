@@ -9,6 +9,7 @@ use super::{ApiError, Fields, Flaw, Patch, fields, schema};
 use crate::{
     app::App,
     domain::{Launch, SecretId, TenantId, Workflow},
+    spelling::nearest,
     store::ops::{deployments, secrets::SealedSecret},
     vault,
 };
@@ -145,7 +146,7 @@ pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Re
         })
         .await?;
     let known: Vec<&str> = names.iter().map(|workflow| workflow.name.as_str()).collect();
-    let nearest = super::values::nearest(name, &known);
+    let nearest = nearest(name, &known);
     let hint = nearest
         .map(|nearest| format!("; did you mean \"{nearest}\"?"))
         .unwrap_or_default();
