@@ -4,7 +4,7 @@
 //! why there is none; and the other way round, an answer's value in its wrapper. The body is read here, within a size
 //! and a time, so a handler that asks for its key first never reads a stranger's body.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use axum::{
     body::{Body, Bytes, HttpBody as _},
@@ -59,12 +59,26 @@ impl BodyLimit {
 }
 
 /// The input object of a request: what stands under `json`, empty where there is none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Input(pub Map<String, Value>);
 
 /// The input object of the few routes that have no envelope (`/api/auth/…`): the body itself.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct PlainInput(pub Map<String, Value>);
+
+impl fmt::Debug for Input {
+    /// With the names alone: a value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Input").field(&self.0.keys()).finish()
+    }
+}
+
+impl fmt::Debug for PlainInput {
+    /// With the names alone: a value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PlainInput").field(&self.0.keys()).finish()
+    }
+}
 
 impl<S: Send + Sync> FromRequest<S> for Input {
     type Rejection = ApiError;
