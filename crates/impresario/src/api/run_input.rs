@@ -69,6 +69,9 @@ impl LaunchPatch {
 pub(super) struct CallbackPatch {
     url: Patch<String>,
     secret: Patch<SealedSecret>,
+    /// Whether a half was there and was refused. It is not missing then, and whether the pair would have been whole is
+    /// not to be known.
+    refused: bool,
 }
 
 /// The receiver of results, as it will be.
@@ -82,13 +85,16 @@ pub(super) struct CallbackAfter {
 
 impl CallbackPatch {
     pub(super) fn read(app: &App, tenant: TenantId, input: &mut Fields) -> Self {
+        let given = ["callback_url", "callback_secret"].map(|name| input.has(name));
         let url = input.patch_parsed("callback_url", 1..=fields::CALLBACK_URL_MAX, |text| {
             receiver_url(app, text)
         });
         let secret = input.patch_secret("callback_secret", SECRET);
+        let refused = given[0] && url.is_absent() || given[1] && secret.is_absent();
         Self {
             url,
             secret: secret.map(|plain| seal(app, tenant, &plain)),
+            refused,
         }
     }
 
@@ -103,7 +109,9 @@ impl CallbackPatch {
         let new_secret = self.secret.clone().into_option();
         let url = self.url.apply(url);
         let secret = self.secret.map(|sealed| sealed.id).apply(secret);
-        fields::callback_pair(url.is_some(), secret.is_some())?;
+        if !self.refused {
+            fields::callback_pair(url.is_some(), secret.is_some())?;
+        }
         Ok(CallbackAfter {
             url,
             secret,

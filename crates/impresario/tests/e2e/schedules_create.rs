@@ -316,6 +316,48 @@ fn everything_that_is_wrong_is_said_at_once() {
 }
 
 #[test]
+fn the_rules_of_the_result_hold_whatever_else_is_missing() {
+    let (_server, client) = start();
+    let broken = json!({
+        "callback_url": "https://example.com/", "disable_default_proxy": true,
+        "residential_proxy": {"country": "US"},
+    });
+    for (more, first) in [
+        (json!({}), vec!["cron_expr", "workflow"]),
+        (
+            json!({"workflow": "w", "cron_expr": "61 * * * *"}),
+            vec!["cron_expr"],
+        ),
+        (
+            json!({"workflow": "w", "cron_expr": "0 0 30 2 *"}),
+            vec!["cron_expr"],
+        ),
+        (json!({"cron_expr": "@daily"}), vec!["workflow"]),
+        (json!({"workflow": "w", "cron_expr": "@daily"}), vec![]),
+    ] {
+        let mut input = broken.clone();
+        for (key, value) in more.as_object().unwrap() {
+            input[key] = value.clone();
+        }
+        let mut expected = vec!["callback_secret", "disable_default_proxy"];
+        expected.extend(first);
+        expected.sort_unstable();
+        assert_eq!(client.issues("schedules/create", input), expected, "{more}");
+    }
+}
+
+#[test]
+fn an_expression_that_is_null_is_missing() {
+    let (_server, client) = start();
+    let error = client.refused(
+        "schedules/create",
+        json!({"workflow": "w", "cron_expr": null}),
+        400,
+    );
+    assert_eq!(error["message"], "cron_expr: is required");
+}
+
+#[test]
 fn messages_help_on() {
     let (_server, client) = start();
     for (more, parts) in [

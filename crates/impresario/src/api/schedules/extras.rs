@@ -1,0 +1,143 @@
+//! The routes beside a schedule's own: run it now, what became of its fires, and what an expression means.
+
+use std::sync::Arc;
+
+use axum::{extract::State, response::Response};
+use impresario_cron::Zone;
+use serde_json::{Value, json};
+
+use super::{
+    super::{ApiError, Fields, Flaw, auth::Tenant, ok, page, run_input},
+    find,
+    input::{cron, zone},
+};
+use crate::{
+    app::App,
+    domain::{JobId, NewJob, Pattern, ScheduleId, rfc3339},
+    store::ops::{
+        fires,
+        jobs::{self, CreateOutcome},
+    },
+};
+
+/// Runs it now, perhaps with other params. It counts as no fire.
+pub(in crate::api) async fn trigger(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("id").map(ScheduleId);
+    let params = input.optional_object("params");
+    let Some(id) = id else {
+        return Err(input
+            .finish()
+            .err()
+            .unwrap_or_else(|| ApiError::bad_request("id")));
+    };
+    let schedule = find(&app, tenant, id).await?;
+    let draft = schedule.draft;
+    let params = params.unwrap_or(draft.params);
+    let workflow = run_input::find_workflow(&app, tenant.0, &draft.workflow).await;
+    if let Ok(workflow) = &workflow {
+        input.report("params", run_input::check_params(workflow, &params).await);
+    }
+    input.finish()?;
+    workflow?;
+    let now = app.clock.now();
+    let new = NewJob {
+        id: JobId(app.ids.uuid(now)),
+        workflow: draft.workflow,
+        params,
+        launch: draft.launch,
+        nonce: None,
+        callback_url: draft.callback_url,
+        callback_secret: draft.callback_secret,
+        skip_callbacks: draft.skip_callbacks,
+    };
+    match app
+        .store
+        .write("trigger_schedule", move |tx| {
+            jobs::create(tx, tenant.0, new, None, now)
+        })
+        .await?
+    {
+        CreateOutcome::Created(job) => {
+            app.signals.worker.notify_one();
+            Ok(ok(
+                json!({"success": true, "job_id": job.id, "status": job.status.as_str()}),
+            ))
+        }
+        _ => Err(ApiError::not_found("workflow: it has just been deleted")),
+    }
+}
+
+/// The ledger: what became of each instant.
+pub(in crate::api) async fn history(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("id").map(ScheduleId);
+    let before = input.optional_parsed("cursor", 1..=40, |text| {
+        text.parse()
+            .map_err(|_| Flaw::new("invalid_value", "is not a cursor of this list"))
+    });
+    let limit = page::limit(&mut input, "limit", 50, 200);
+    let id = input.finish_with(|| id)?;
+    find(&app, tenant, id).await?;
+    let mut rows = app
+        .store
+        .read("history", move |tx| {
+            fires::history(tx, tenant.0, id, before, limit + 1)
+        })
+        .await?;
+    let more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let next_cursor = rows
+        .last()
+        .filter(|_| more)
+        .map(|row| row.fire_at.as_millisecond().to_string());
+    let fires: Vec<Value> = rows
+        .into_iter()
+        .map(|row| {
+            json!({
+                "fire_at": rfc3339(row.fire_at),
+                "fired_at": rfc3339(row.recorded_at),
+                "outcome": row.outcome,
+                "job_id": row.job,
+                "job_status": row.job_status,
+                "missed": row.missed,
+                "error": row.error,
+            })
+        })
+        .collect();
+    Ok(ok(json!({"fires": fires, "next_cursor": next_cursor})))
+}
+
+/// An expression in plain English, and its next fires.
+pub(in crate::api) async fn preview(
+    State(app): State<Arc<App>>,
+    _tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let cron = input.required_parsed("cron_expr", 0..=usize::MAX, cron);
+    let zone = input.optional_parsed("timezone", 0..=usize::MAX, zone);
+    let after = input.optional_instant("after");
+    let count = page::limit(&mut input, "count", 5, 100);
+    let pattern = cron.and_then(|cron| {
+        let utc = Pattern::unchecked(cron, Zone::get("UTC").ok()?);
+        utc.changed(None, zone)
+            .map_err(|error| input.issue("invalid_value", error.to_string(), "cron_expr"))
+            .ok()
+    });
+    let pattern = input.finish_with(|| pattern)?;
+    let fires: Vec<Value> = pattern
+        .fires_after(after.unwrap_or_else(|| app.clock.now()))
+        .take(count as usize)
+        .map(|fire| {
+            let dst = fire.dst.map(|dst| dst.as_str());
+            json!({"at": rfc3339(fire.at), "local": pattern.local(fire.at), "dst": dst})
+        })
+        .collect();
+    Ok(ok(json!({"description": pattern.describe(), "fires": fires})))
+}
