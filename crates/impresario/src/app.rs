@@ -1,10 +1,13 @@
 //! What every part of a running server shares.
 
+mod writable;
+
 use std::sync::Arc;
 
 use anyhow::Context;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::writable::Writable;
 use crate::{
     background::{Pulse, Signals},
     builds::ActiveBuilds,
@@ -25,6 +28,8 @@ pub struct App {
     pub settings: Settings,
     /// Where everything is kept.
     pub store: Store,
+    /// Shows whether the store takes writes.
+    pub writable: Writable,
     /// Where the time comes from.
     pub clock: SharedClock,
     /// Where ids and random bytes come from.
@@ -91,6 +96,7 @@ impl App {
         Ok(Self {
             settings,
             store,
+            writable: Writable::default(),
             clock,
             ids,
             keyring,

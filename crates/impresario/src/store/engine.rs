@@ -54,6 +54,8 @@ pub enum Access {
 pub(super) struct Engine {
     writer: mpsc::Sender<Box<dyn Queued>>,
     readers: Arc<Readers>,
+    /// Why the last commit failed.
+    commit_failure: Arc<Mutex<Option<String>>>,
     /// Held for the process's life: the operating system gives it up even on `kill -9`.
     _lock: Option<File>,
 }
@@ -133,9 +135,11 @@ impl Engine {
         migrate(&mut connection)?;
 
         let (writer, queue) = mpsc::channel(WRITE_QUEUE);
+        let commit_failure = Arc::new(Mutex::new(None));
+        let failure = Arc::clone(&commit_failure);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || write_loop(&connection, queue))
+            .spawn(move || write_loop(&connection, queue, &failure))
             .map_err(|error| StoreError::Open(format!("cannot start the writer thread: {error}")))?;
         let readers = Arc::new(Readers {
             path,
@@ -145,8 +149,15 @@ impl Engine {
         Ok(Self {
             writer,
             readers,
+            commit_failure,
             _lock: lock,
         })
+    }
+
+    /// Why the last commit failed; nothing once one has gone through again.
+    pub(super) fn last_commit_failure(&self) -> Option<String> {
+        let failure = self.commit_failure.lock();
+        failure.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Runs `body` in a write transaction and returns once it is durable.
@@ -229,10 +240,15 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "no message".to_owned())
 }
 
-fn write_loop(connection: &Connection, mut queue: mpsc::Receiver<Box<dyn Queued>>) {
+fn write_loop(
+    connection: &Connection,
+    mut queue: mpsc::Receiver<Box<dyn Queued>>,
+    failure: &Mutex<Option<String>>,
+) {
     let mut batch = Vec::new();
     while queue.blocking_recv_many(&mut batch, MOST_IN_A_COMMIT) > 0 {
         let commit = write_batch(connection, &mut batch).map_err(|error| error.to_string());
+        *failure.lock().unwrap_or_else(PoisonError::into_inner) = commit.as_ref().err().cloned();
         if let Err(reason) = &commit {
             let operations: Vec<_> = batch.iter().map(|operation| operation.name()).collect();
             tracing::error!(%reason, ?operations, "a commit failed; nothing of it was written");

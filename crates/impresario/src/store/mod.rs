@@ -58,6 +58,12 @@ impl Store {
     {
         self.engine.read(name, operation).await
     }
+
+    /// Why the last commit failed; nothing once one has gone through again.
+    #[must_use]
+    pub fn last_commit_failure(&self) -> Option<String> {
+        self.engine.last_commit_failure()
+    }
 }
 
 /// Where the next page of a list starts: after the row with this instant and id, going back in time. Rows that are
