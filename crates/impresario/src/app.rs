@@ -1,5 +1,6 @@
 //! What every part of a running server shares.
 
+mod key;
 mod writable;
 
 use std::sync::Arc;
@@ -64,7 +65,7 @@ impl App {
     pub async fn open(settings: Settings) -> anyhow::Result<Self> {
         let store = Store::open(&settings.data_dir, Access::Server)?;
         let ids = Arc::new(Ids::from_os());
-        let keyring = keyring(&settings, &ids)?;
+        let keyring = key::keyring(&settings, &ids, &store).await?;
         let clock: SharedClock = match &settings.clock_file {
             Some(path) => Arc::new(clock::follow_file(path.clone())?),
             None => Arc::new(SystemClock),
@@ -110,13 +111,6 @@ impl App {
             sender,
             in_flight: Arc::new(()),
         })
-    }
-}
-
-fn keyring(settings: &Settings, ids: &Ids) -> anyhow::Result<Keyring> {
-    match &settings.secret_key {
-        Some(keys) => Keyring::from_base64(keys.expose_secret()).context("secret_key"),
-        None => Ok(Keyring::load_or_create(&settings.secret_key_path(), ids)?),
     }
 }
 

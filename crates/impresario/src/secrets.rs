@@ -188,8 +188,11 @@ impl Keyring {
         Self::load(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
     }
 
-    /// `None` where there is no such file.
-    fn load(path: &Path) -> Result<Option<Self>, KeyringError> {
+    /// Reads the key file at `path`; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: the file is open to others, is no key file, or cannot be read.
+    pub fn load(path: &Path) -> Result<Option<Self>, KeyringError> {
         let failed = |source| KeyringError::Io {
             path: path.to_owned(),
             source,
@@ -285,6 +288,14 @@ impl Keyring {
         } else {
             Err(OpenError::UnknownKey { key_id: hex(id) })
         }
+    }
+
+    /// Whether a key of this id is among them.
+    #[must_use]
+    pub fn has(&self, key_id: &str) -> bool {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .any(|key| hex(&key.id) == key_id)
     }
 
     /// The id of the key that seals, 8 hexadecimal digits of its SHA-256: for health pages and logs.
