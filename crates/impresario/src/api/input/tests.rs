@@ -231,3 +231,22 @@ fn what_is_not_read_yet_is_shown_by_name_only() {
     assert!(!shown.contains("hunter"), "{shown}");
     assert_eq!(shown.matches("callback_secret").count(), 3, "{shown}");
 }
+
+#[test]
+fn characters_are_counted_and_not_bytes() {
+    for (text, fits) in [
+        ("", false),
+        ("a", false),
+        ("ä", false),
+        ("😀", false),
+        ("ab", true),
+        ("😀😀", true),
+        ("😀😀😀😀", true),
+        ("abcd", true),
+        ("abcde", false),
+        ("ääääää", false),
+    ] {
+        let mut input = fields(json!({"text": text}));
+        assert_eq!(input.required_string("text", 2..=4).is_some(), fits, "{text}");
+    }
+}
