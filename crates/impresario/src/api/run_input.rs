@@ -8,14 +8,16 @@ use uuid::Uuid;
 use super::{ApiError, Fields, Flaw, Patch, fields, schema};
 use crate::{
     app::App,
+    builder::NAME_MAX,
     domain::{Launch, SecretId, TenantId, Workflow},
     spelling::nearest,
     store::ops::{deployments, secrets::SealedSecret},
     vault,
 };
 
-/// The longest name of a workflow that is looked for, in characters.
-pub(super) const WORKFLOW_NAME: std::ops::RangeInclusive<usize> = 1..=200;
+/// The names of workflows that are looked for, in characters: every name that a bundle may have is among them, because
+/// no text has more characters than bytes.
+pub(super) const WORKFLOW_NAME: std::ops::RangeInclusive<usize> = 1..=NAME_MAX;
 const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// What an input says of the start of runs; on a create everything is said of a [`Launch`] with the defaults.

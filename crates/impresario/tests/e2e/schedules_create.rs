@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Client, Server, Setup, keys};
+use crate::support::{Bundle, Client, Server, Setup, keys, workflow};
 
 /// What every answer shows of a schedule.
 pub(crate) const KEYS: [&str; 21] = [
@@ -355,6 +355,18 @@ fn an_expression_that_is_null_is_missing() {
         400,
     );
     assert_eq!(error["message"], "cron_expr: is required");
+}
+
+#[test]
+fn the_longest_name_that_can_be_deployed_can_be_scheduled() {
+    let server = Setup::at("2027-01-01T00:00:30Z").start();
+    let client = server.tenant("acme");
+    let name = "w".repeat(256);
+    client.deploy(&Bundle::of(&workflow(&name, "return 1;")));
+    let schedule = client.schedule(json!({"workflow": name, "cron_expr": "@daily"}));
+    let listed = client.ok("schedules/list", json!({"workflow": name}));
+    assert_eq!(listed["schedules"][0]["id"], schedule["id"]);
+    client.ok("workflows/delete", json!({"workflow": name}));
 }
 
 #[test]
