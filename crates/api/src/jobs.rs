@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Secret;
+
 /// The input of `jobs/create`; absent fields take the API's defaults.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct CreateJob {
@@ -22,7 +24,7 @@ pub struct CreateJob {
     pub callback_url: Option<String>,
     /// Signs the callback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub callback_secret: Option<String>,
+    pub callback_secret: Option<Secret>,
 }
 
 /// The answer of `jobs/create`.

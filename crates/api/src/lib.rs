@@ -11,6 +11,7 @@ mod error;
 mod jobs;
 mod misc;
 mod schedules;
+mod secret;
 mod webhooks;
 
 pub use deployments::{
@@ -27,6 +28,7 @@ pub use schedules::{
     CreateSchedule, DeletedSchedule, OneSchedule, ResidentialProxy, Schedule, ScheduleCreated, ScheduleList,
     Viewport,
 };
+pub use secret::Secret;
 pub use webhooks::{CallbackBody, CreateWebhook, CreatedWebhook, WebhookEndpoint, WebhookList};
 
 use serde::{Deserialize, Serialize};

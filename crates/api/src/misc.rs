@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::Secret;
+
 /// The answer of routes that only say that it is done.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Done {
@@ -61,7 +63,7 @@ pub struct CredentialValue {
     /// UUID.
     pub id: String,
     /// The value in the clear.
-    pub value: String,
+    pub value: Secret,
 }
 
 /// The answer of `/health/live` and `/health/ready`.

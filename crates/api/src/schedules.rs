@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use super::Secret;
+
 /// The size of the page a workflow sees, in CSS pixels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Viewport {
@@ -55,7 +57,7 @@ pub struct CreateSchedule {
     pub callback_url: Option<String>,
     /// Signs each callback; never returned.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub callback_secret: Option<String>,
+    pub callback_secret: Option<Secret>,
     /// Send no callback at all, not even to the tenant's stored webhooks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_callbacks: Option<bool>,

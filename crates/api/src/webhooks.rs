@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Secret;
+
 /// The input of `webhooks/create`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CreateWebhook {
@@ -10,7 +12,7 @@ pub struct CreateWebhook {
     pub url: String,
     /// Signs each callback; the server makes one where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signing_secret: Option<String>,
+    pub signing_secret: Option<Secret>,
 }
 
 /// The answer of `webhooks/create`.
@@ -24,7 +26,7 @@ pub struct CreatedWebhook {
     pub message: String,
     /// The secret the server made, shown this once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signing_secret: Option<String>,
+    pub signing_secret: Option<Secret>,
 }
 
 /// A stored webhook, as `webhooks/list` shows it. Its secret is never returned.

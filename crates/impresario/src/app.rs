@@ -1,10 +1,15 @@
 //! What every part of a running server shares.
 
+mod key;
+mod writable;
+
 use std::sync::Arc;
 
 use anyhow::Context;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
+pub use self::writable::Writable;
 use crate::{
     background::{Pulse, Signals},
     builds::ActiveBuilds,
@@ -25,6 +30,8 @@ pub struct App {
     pub settings: Settings,
     /// Where everything is kept.
     pub store: Store,
+    /// Shows whether the store takes writes.
+    pub writable: Writable,
     /// Where the time comes from.
     pub clock: SharedClock,
     /// Where ids and random bytes come from.
@@ -59,7 +66,7 @@ impl App {
     pub async fn open(settings: Settings) -> anyhow::Result<Self> {
         let store = Store::open(&settings.data_dir, Access::Server)?;
         let ids = Arc::new(Ids::from_os());
-        let keyring = keyring(&settings, &ids)?;
+        let keyring = key::keyring(&settings, &ids, &store).await?;
         let clock: SharedClock = match &settings.clock_file {
             Some(path) => Arc::new(clock::follow_file(path.clone())?),
             None => Arc::new(SystemClock),
@@ -78,8 +85,8 @@ impl App {
                 modules,
                 host,
                 work_dir: data_dir.join("runs"),
-                residential_proxy: settings.residential_proxy.clone(),
-                default_proxy: settings.default_proxy.clone(),
+                residential_proxy: exposed(settings.residential_proxy.as_ref()),
+                default_proxy: exposed(settings.default_proxy.as_ref()),
                 instance: data_dir.display().to_string(),
                 limits: Limits::default(),
             },
@@ -91,6 +98,7 @@ impl App {
         Ok(Self {
             settings,
             store,
+            writable: Writable::default(),
             clock,
             ids,
             keyring,
@@ -107,9 +115,7 @@ impl App {
     }
 }
 
-fn keyring(settings: &Settings, ids: &Ids) -> anyhow::Result<Keyring> {
-    match &settings.secret_key {
-        Some(keys) => Keyring::from_base64(keys).context("secret_key"),
-        None => Ok(Keyring::load_or_create(&settings.secret_key_path(), ids)?),
-    }
+/// For the runner, whose settings show no proxy either.
+fn exposed(secret: Option<&SecretString>) -> Option<String> {
+    secret.map(|secret| secret.expose_secret().to_owned())
 }

@@ -2,19 +2,27 @@
 //!
 //! Later ones win: defaults, an optional TOML file (`--config`, else `impresario.toml` in the working directory),
 //! environment variables `IMPRESARIO_…`, command-line flags. This is the only module that reads the environment.
+//!
+//! A variable is text, and each setting reads its own from it. A general reader that guesses types would take
+//! `IMPRESARIO_DATA_DIR=2024` for a number, and print a key that happens to be one.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+mod sources;
 
-use figment::Figment;
-use figment::providers::{Env, Format as _, Serialized, Toml};
+use std::{
+    ffi::OsString,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
 use ipnet::IpNet;
-use serde::{Deserialize, Deserializer, Serialize};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use self::sources::{Environment, Sources};
+use crate::secrets::Keyring;
 
 /// What can be set. Each field is a flag (`--job-slots`), a variable (`IMPRESARIO_JOB_SLOTS`) and a key of the file
-/// (`job_slots`).
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// (`job_slots`); those that hold secrets have no flag, because every user of a machine can read command lines.
+#[derive(Debug, Clone)]
 pub struct Settings {
     /// Where the server listens. Default `127.0.0.1:8080`; port 0 takes a free one.
     pub listen: SocketAddr,
@@ -22,11 +30,10 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// How many jobs run at once on this node, 1 to 1,000. Default 4.
     pub job_slots: u16,
-    /// 32 bytes in base64 that secrets are sealed under. Default: a file `secret.key` in the data directory.
-    #[serde(skip_serializing)]
-    pub secret_key: Option<String>,
+    /// 32 bytes in base64 that secrets are sealed under, or several, with commas. Default: a file `secret.key` in the
+    /// data directory.
+    pub secret_key: Option<SecretString>,
     /// Networks that callbacks may go to although they are not public, e.g. `10.1.0.0/16,127.0.0.1/32`.
-    #[serde(deserialize_with = "networks")]
     pub allow_private_callbacks: Vec<IpNet>,
     /// The Chromium that runs use. Default: the first of the usual names on `PATH`.
     pub chromium: Option<PathBuf>,
@@ -35,14 +42,12 @@ pub struct Settings {
     /// A folder with the runner and its `node_modules`. Default: made in the data directory.
     pub runner_dir: Option<PathBuf>,
     /// The provider for schedules that ask for a residential proxy: a URL template with optional parts.
-    #[serde(skip_serializing)]
-    pub residential_proxy: Option<String>,
+    pub residential_proxy: Option<SecretString>,
     /// A proxy for all runs that do not opt out.
-    #[serde(skip_serializing)]
-    pub default_proxy: Option<String>,
-    /// The largest bundle that `deployments/create` takes, in bytes of its JSON body. Default 100 MiB.
+    pub default_proxy: Option<SecretString>,
+    /// The largest bundle that `deployments/create` takes, in bytes of its JSON body, up to 1 GiB. Default 100 MiB.
     pub max_bundle_bytes: usize,
-    /// How long runs may go on after SIGTERM, in seconds. Default 30.
+    /// How long runs may go on after SIGTERM, in seconds, up to a day. Default 30.
     pub shutdown_grace_seconds: u64,
     /// Follow the instant in this file instead of the machine's clock: for rehearsals and tests.
     pub clock_file: Option<PathBuf>,
@@ -69,114 +74,127 @@ impl Default for Settings {
 }
 
 /// The settings that a command line gave; the rest come from the other sources.
-#[derive(Debug, Default, Serialize, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Flags {
     /// A TOML file with settings; without it, `impresario.toml` is read where there is one
     #[arg(long, global = true, value_name = "FILE")]
-    #[serde(skip)]
     pub config: Option<PathBuf>,
     /// Where the database, the bundles and the secret key are kept [default: ./data]
     #[arg(long, global = true, value_name = "DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub data_dir: Option<PathBuf>,
 }
 
 /// The settings that only a serving process takes.
-#[derive(Debug, Default, Serialize, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct ServeFlags {
     /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub listen: Option<SocketAddr>,
-    /// How many jobs run at once [default: 4]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How many jobs run at once, 1 to 1000 [default: 4]
+    #[arg(long, value_name = "N")]
     pub job_slots: Option<u16>,
     /// Networks that callbacks may go to although they are private, e.g. 10.1.0.0/16,127.0.0.1/32
     #[arg(long, value_name = "CIDRS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_private_callbacks: Option<String>,
     /// The Chromium that runs use [default: the first of the usual names on PATH]
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub chromium: Option<PathBuf>,
     /// The Node.js (20 or newer) that runs use [default: node on PATH]
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub node: Option<PathBuf>,
     /// A folder with the runner and its node_modules [default: made in the data directory]
     #[arg(long, value_name = "DIR")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub runner_dir: Option<PathBuf>,
     /// The largest bundle taken, in bytes of the request's body [default: 104857600]
     #[arg(long, value_name = "BYTES")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub max_bundle_bytes: Option<usize>,
     /// How long runs may go on after SIGTERM, in seconds [default: 30]
     #[arg(long, value_name = "SECONDS")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub shutdown_grace_seconds: Option<u64>,
     /// Follow the instant in this file instead of the machine's clock, for rehearsals and tests
     #[arg(long, value_name = "FILE")]
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub clock_file: Option<PathBuf>,
 }
 
-/// The variables that are settings. Others with the prefix (`IMPRESARIO_URL`, `IMPRESARIO_CONFIG`) are not.
-const VARIABLES: [&str; 13] = [
-    "listen",
-    "data_dir",
-    "job_slots",
-    "secret_key",
-    "allow_private_callbacks",
-    "chromium",
-    "node",
-    "runner_dir",
-    "residential_proxy",
-    "default_proxy",
-    "max_bundle_bytes",
-    "shutdown_grace_seconds",
-    "clock_file",
-];
+impl Flags {
+    fn given(&self) -> [(&'static str, Option<OsString>); 1] {
+        [("data_dir", path(self.data_dir.as_ref()))]
+    }
+}
 
-/// The file that is read without being named.
-const DEFAULT_FILE: &str = "impresario.toml";
+impl ServeFlags {
+    fn given(&self) -> [(&'static str, Option<OsString>); 9] {
+        [
+            ("listen", text(self.listen.as_ref())),
+            ("job_slots", text(self.job_slots.as_ref())),
+            (
+                "allow_private_callbacks",
+                text(self.allow_private_callbacks.as_ref()),
+            ),
+            ("chromium", path(self.chromium.as_ref())),
+            ("node", path(self.node.as_ref())),
+            ("runner_dir", path(self.runner_dir.as_ref())),
+            ("max_bundle_bytes", text(self.max_bundle_bytes.as_ref())),
+            (
+                "shutdown_grace_seconds",
+                text(self.shutdown_grace_seconds.as_ref()),
+            ),
+            ("clock_file", path(self.clock_file.as_ref())),
+        ]
+    }
+}
+
+fn text(value: Option<&impl ToString>) -> Option<OsString> {
+    value.map(|value| value.to_string().into())
+}
+
+fn path(value: Option<&PathBuf>) -> Option<OsString> {
+    value.map(|value| value.clone().into_os_string())
+}
 
 impl Settings {
     /// Puts the sources together.
     ///
     /// # Errors
-    /// A sentence that names the setting, its source and what is wrong with it.
+    /// A sentence, on one line, that names the setting, its source and what is allowed. It repeats no secret.
     pub fn load(flags: &Flags, serve: Option<&ServeFlags>) -> Result<Self, String> {
-        let mut figment = Figment::from(Serialized::defaults(Self::default()));
-        let named = flags
-            .config
-            .clone()
-            .or_else(|| variable("IMPRESARIO_CONFIG").map(PathBuf::from));
-        match named {
-            Some(path) if !path.is_file() => {
-                return Err(format!("settings file {}: no such file", path.display()));
-            }
-            Some(path) => figment = figment.merge(Toml::file_exact(path)),
-            None if Path::new(DEFAULT_FILE).is_file() => {
-                figment = figment.merge(Toml::file_exact(DEFAULT_FILE));
-            }
-            None => {}
-        }
-        figment = figment
-            .merge(Env::prefixed("IMPRESARIO_").only(&VARIABLES))
-            .merge(Serialized::defaults(flags));
+        Self::from_sources(flags, serve, &environment()).map_err(|error| format!("settings: {error}"))
+    }
+
+    fn from_sources(
+        flags: &Flags,
+        serve: Option<&ServeFlags>,
+        environment: &Environment,
+    ) -> Result<Self, String> {
+        let mut sources = Sources::default();
+        sources.add_file(flags.config.as_deref(), environment)?;
+        sources.add_variables(environment);
+        sources.add_flags(flags.given());
         if let Some(serve) = serve {
-            figment = figment.merge(Serialized::defaults(serve));
+            sources.add_flags(serve.given());
         }
-        let settings: Self = figment.extract().map_err(|e| format!("settings: {e}"))?;
-        if settings.job_slots == 0 || settings.job_slots > 1000 {
-            return Err(format!(
-                "settings: job_slots: {} is out of range (1-1000)",
-                settings.job_slots
-            ));
-        }
-        Ok(settings)
+        let default = Self::default();
+        Ok(Self {
+            listen: sources.parsed("listen", listen)?.unwrap_or(default.listen),
+            data_dir: sources.path("data_dir").unwrap_or(default.data_dir),
+            job_slots: sources.whole("job_slots", 1..=1000)?.unwrap_or(default.job_slots),
+            secret_key: sources.secret("secret_key", secret_key)?,
+            allow_private_callbacks: sources
+                .parsed("allow_private_callbacks", networks)?
+                .unwrap_or_default(),
+            chromium: sources.path("chromium"),
+            node: sources.path("node"),
+            runner_dir: sources.path("runner_dir"),
+            residential_proxy: sources.secret("residential_proxy", any)?,
+            default_proxy: sources.secret("default_proxy", any)?,
+            max_bundle_bytes: sources
+                .whole("max_bundle_bytes", 1..=1 << 30)?
+                .unwrap_or(default.max_bundle_bytes),
+            shutdown_grace_seconds: sources
+                .whole("shutdown_grace_seconds", 0..=86_400)?
+                .unwrap_or(default.shutdown_grace_seconds),
+            clock_file: sources.path("clock_file"),
+        })
     }
 
     /// The database file.
@@ -190,6 +208,49 @@ impl Settings {
     pub fn secret_key_path(&self) -> PathBuf {
         self.data_dir.join("secret.key")
     }
+}
+
+fn listen(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "must be an address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
+/// Networks, with commas between them: variables have no lists.
+fn networks(text: &str) -> Result<Vec<IpNet>, String> {
+    text.split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty())
+        .map(|part| {
+            part.parse()
+                .or_else(|_| part.parse::<std::net::IpAddr>().map(IpNet::from))
+                .map_err(|_| {
+                    "must be networks such as 10.1.0.0/16 or addresses, with commas between them".to_owned()
+                })
+        })
+        .collect()
+}
+
+/// The keys are tried here, so that the message can say where they came from.
+fn secret_key(text: &SecretString) -> Result<(), String> {
+    Keyring::from_base64(text.expose_secret())
+        .map(|_| ())
+        .map_err(|error| format!("is refused: {error}"))
+}
+
+/// What a template must be is found out where it is filled in.
+fn any(_: &SecretString) -> Result<(), String> {
+    Ok(())
+}
+
+fn environment() -> Environment {
+    std::env::vars_os().collect()
+}
+
+/// One line about the variables that look like settings and are none, where there are any: a misspelt variable would
+/// otherwise be passed over in silence.
+#[must_use]
+pub fn unknown_variables() -> Option<String> {
+    sources::unknown_variables(&environment())
 }
 
 /// One variable of the environment, where it is set and is UTF-8.
@@ -215,29 +276,22 @@ pub fn install_environment() -> Vec<(String, String)> {
         .collect()
 }
 
-/// Networks as a list, or as one string with commas: environment variables have no lists.
-fn networks<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Given {
-        Text(String),
-        List(Vec<String>),
-    }
-    let parts = match Given::deserialize(deserializer)? {
-        Given::Text(text) => text.split(',').map(|part| part.trim().to_owned()).collect(),
-        Given::List(list) => list,
+/// The file that is read without being named.
+const DEFAULT_FILE: &str = "impresario.toml";
+
+/// The settings file: the named one, which must be there, else the default one, if it is there.
+fn file(named: Option<&Path>, environment: &Environment) -> Result<Option<PathBuf>, String> {
+    let variable = || {
+        let set = environment.iter().find(|(name, _)| name == "IMPRESARIO_CONFIG");
+        set.map(|(_, value)| PathBuf::from(value))
+            .filter(|path| !path.as_os_str().is_empty())
     };
-    parts
-        .iter()
-        .filter(|part| !part.is_empty())
-        .map(|part| {
-            part.parse::<IpNet>()
-                .or_else(|_| part.parse::<std::net::IpAddr>().map(IpNet::from))
-                .map_err(|_| {
-                    serde::de::Error::custom(format!(
-                        "\"{part}\" is not a network such as 10.1.0.0/16 or an address"
-                    ))
-                })
-        })
-        .collect()
+    match named.map(Path::to_owned).or_else(variable) {
+        Some(path) if path.is_file() => Ok(Some(path)),
+        Some(path) => Err(format!("the settings file {path:?} is not there, or is no file")),
+        None => Ok(Some(PathBuf::from(DEFAULT_FILE)).filter(|path| path.is_file())),
+    }
 }
+
+#[cfg(test)]
+mod tests;

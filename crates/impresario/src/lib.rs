@@ -18,12 +18,12 @@ pub mod delivery;
 pub mod domain;
 pub mod ids;
 pub mod keys;
-
 pub mod quickstart;
 pub mod runner;
 pub mod scheduler;
 pub mod secrets;
 pub mod serve;
+mod spelling;
 pub mod store;
 pub mod vault;
 pub mod worker;

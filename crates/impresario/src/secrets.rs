@@ -20,6 +20,7 @@ use chacha20poly1305::{
     XChaCha20Poly1305, XNonce,
     aead::{Aead as _, KeyInit as _, Payload},
 };
+use hmac::{Hmac, Mac as _};
 use secrecy::{ExposeSecret as _, SecretBox, SecretString};
 use sha2::{Digest as _, Sha256};
 
@@ -188,8 +189,11 @@ impl Keyring {
         Self::load(path)?.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
     }
 
-    /// `None` where there is no such file.
-    fn load(path: &Path) -> Result<Option<Self>, KeyringError> {
+    /// Reads the key file at `path`; `None` where there is no such file.
+    ///
+    /// # Errors
+    /// [`KeyringError`]: the file is open to others, is no key file, or cannot be read.
+    pub fn load(path: &Path) -> Result<Option<Self>, KeyringError> {
         let failed = |source| KeyringError::Io {
             path: path.to_owned(),
             source,
@@ -287,6 +291,23 @@ impl Keyring {
         }
     }
 
+    /// A text that is the same for the same secret of the same tenant, and from which the secret cannot be guessed
+    /// without the first key: an HMAC-SHA256, hexadecimal. Another first key gives another text.
+    #[must_use]
+    pub fn fingerprint(&self, tenant: &str, secret: &str) -> String {
+        // A key of its own, so that the one that seals is used for nothing else.
+        let key = mac(self.first.bytes.expose_secret(), &["impresario fingerprint v1"]);
+        hex(&mac(&key, &[tenant, secret]))
+    }
+
+    /// Whether a key of this id is among them.
+    #[must_use]
+    pub fn has(&self, key_id: &str) -> bool {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .any(|key| hex(&key.id) == key_id)
+    }
+
     /// The id of the key that seals, 8 hexadecimal digits of its SHA-256: for health pages and logs.
     #[must_use]
     pub fn key_id(&self) -> String {
@@ -327,6 +348,17 @@ fn create(path: &Path, ids: &Ids) -> io::Result<()> {
     fs::File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
+/// HMAC-SHA256 of the parts, each preceded by its length: where one ends and the next begins counts too.
+#[expect(clippy::expect_used, reason = "HMAC takes keys of any length")]
+fn mac(key: &[u8], parts: &[&str]) -> [u8; 32] {
+    let mut mac = <Hmac<Sha256> as hmac::KeyInit>::new_from_slice(key).expect("a key of any length");
+    for part in parts {
+        mac.update(&(part.len() as u64).to_le_bytes());
+        mac.update(part.as_bytes());
+    }
+    mac.finalize().into_bytes().into()
+}
+
 fn hex(bytes: &[u8]) -> String {
     use fmt::Write as _;
     bytes.iter().fold(String::new(), |mut text, byte| {
@@ -337,212 +369,4 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::{sync::Barrier, thread};
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    const CELL: Cell<'static> = Cell {
-        tenant: "t1",
-        table: "schedules",
-        row: "r1",
-        column: "callback_secret",
-    };
-
-    fn ring(bytes: &[u8]) -> Keyring {
-        let list: Vec<_> = bytes.iter().map(|byte| STANDARD.encode([*byte; 32])).collect();
-        Keyring::from_base64(&list.join(" , ")).unwrap()
-    }
-
-    #[test]
-    fn a_sealed_value_opens_only_in_its_own_cell() {
-        let ring = ring(&[7]);
-        let sealed = ring.seal(&Ids::seeded(1), &CELL, "hunter2");
-        assert_eq!(ring.open(&CELL, &sealed).unwrap().expose_secret(), "hunter2");
-        assert_eq!(sealed.len(), HEAD_BYTES + 7 + 16);
-        assert!(!sealed.windows(7).any(|window| window == b"hunter2"));
-        for moved in [
-            Cell { tenant: "t2", ..CELL },
-            Cell {
-                table: "webhooks",
-                ..CELL
-            },
-            Cell { row: "r2", ..CELL },
-            Cell {
-                column: "value",
-                ..CELL
-            },
-            // The same letters, cut elsewhere.
-            Cell {
-                tenant: "t1s",
-                table: "chedules",
-                ..CELL
-            },
-            Cell {
-                tenant: "t1schedules",
-                table: "",
-                ..CELL
-            },
-            Cell {
-                tenant: "t1\0schedules",
-                table: "",
-                ..CELL
-            },
-        ] {
-            assert_eq!(
-                ring.open(&moved, &sealed).unwrap_err(),
-                OpenError::Damaged,
-                "{moved:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn every_flipped_bit_and_every_cut_is_noticed() {
-        let ring = ring(&[7, 8]);
-        let sealed = ring.seal(&Ids::seeded(1), &CELL, "hunter2");
-        for at in 0..sealed.len() * 8 {
-            let mut changed = sealed.clone();
-            changed[at / 8] ^= 1 << (at % 8);
-            assert!(ring.open(&CELL, &changed).is_err(), "bit {at}");
-        }
-        for length in 0..sealed.len() {
-            assert!(ring.open(&CELL, &sealed[..length]).is_err(), "{length} bytes");
-        }
-        assert!(ring.open(&CELL, &[&sealed[..], &[0]].concat()).is_err());
-    }
-
-    #[test]
-    fn the_first_key_seals_and_all_keys_open() {
-        let ids = Ids::seeded(1);
-        let (old, rotated, new) = (ring(&[1]), ring(&[2, 1]), ring(&[2]));
-        let before = old.seal(&ids, &CELL, "a");
-        let after = rotated.seal(&ids, &CELL, "b");
-        assert_eq!(rotated.open(&CELL, &before).unwrap().expose_secret(), "a");
-        assert_eq!(new.open(&CELL, &after).unwrap().expose_secret(), "b");
-        let lost = new.open(&CELL, &before).unwrap_err();
-        assert_eq!(lost, OpenError::UnknownKey { key_id: old.key_id() });
-        assert!(lost.to_string().contains(&old.key_id()));
-        assert_eq!(rotated.key_id(), new.key_id());
-        // The nonce is new every time.
-        assert_ne!(new.seal(&ids, &CELL, "b"), new.seal(&ids, &CELL, "b"));
-    }
-
-    #[test]
-    fn a_malformed_list_names_the_key_and_repeats_none() {
-        let good = STANDARD.encode([1; 32]);
-        let short = STANDARD.encode([1; 31]);
-        for (list, position) in [
-            (String::new(), 1),
-            ("correct horse battery staple".to_owned(), 1),
-            (short.clone(), 1),
-            (format!("{good},"), 2),
-            (format!("{good},{good},{short}"), 3),
-        ] {
-            let error = Keyring::from_base64(&list).unwrap_err();
-            let named = matches!(error, KeyringError::Format { position: named } if named == position);
-            assert!(named, "{error:?}");
-            assert!(!format!("{error} {error:?}").contains("horse"));
-        }
-        let ring = Keyring::from_base64(&good).unwrap();
-        let shown = format!("{ring:?}");
-        assert!(
-            shown.contains(&ring.key_id()) && !shown.contains(&good),
-            "{shown}"
-        );
-    }
-
-    #[test]
-    fn a_key_file_is_made_once_for_its_owner_only() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret.key");
-        let first = Keyring::load_or_create(&path, &Ids::seeded(1)).unwrap();
-        let again = Keyring::load_or_create(&path, &Ids::seeded(2)).unwrap();
-        assert_eq!(first.key_id(), again.key_id());
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(
-            fs::read_dir(folder.path()).unwrap().count(),
-            1,
-            "no draft is left"
-        );
-
-        for mode in [0o640, 0o604, 0o620, 0o601] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let error = Keyring::load_or_create(&path, &Ids::seeded(3)).unwrap_err();
-            assert!(matches!(error, KeyringError::OpenToOthers { .. }), "{error:?}");
-        }
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
-        assert_eq!(
-            Keyring::load_or_create(&path, &Ids::seeded(3)).unwrap().key_id(),
-            first.key_id()
-        );
-    }
-
-    #[test]
-    fn a_damaged_key_file_is_refused_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("secret.key");
-        for content in ["", "short", &"A".repeat(10_000)] {
-            fs::write(&path, content).unwrap();
-            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-            assert!(
-                Keyring::load_or_create(&path, &Ids::seeded(1)).is_err(),
-                "{content}"
-            );
-            assert_eq!(fs::read_to_string(&path).unwrap(), content);
-        }
-        assert!(Keyring::load_or_create(folder.path(), &Ids::seeded(1)).is_err());
-        assert!(Keyring::load_or_create(&folder.path().join("none/secret.key"), &Ids::seeded(1)).is_err());
-    }
-
-    #[test]
-    fn all_that_start_at_once_end_with_the_same_key() {
-        for round in 0..20 {
-            let folder = tempfile::tempdir().unwrap();
-            let path = folder.path().join("secret.key");
-            let start = Barrier::new(8);
-            let found: Vec<String> = thread::scope(|scope| {
-                let starters: Vec<_> = (0..8)
-                    .map(|seed| {
-                        let (start, path) = (&start, &path);
-                        scope.spawn(move || {
-                            start.wait();
-                            let ids = Ids::seeded(round * 8 + seed);
-                            Keyring::load_or_create(path, &ids).unwrap().key_id()
-                        })
-                    })
-                    .collect();
-                starters
-                    .into_iter()
-                    .map(|starter| starter.join().unwrap())
-                    .collect()
-            });
-            assert!(found.iter().all(|id| *id == found[0]), "{found:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn any_text_comes_back(plain in "\\PC{0,200}", seed: u64) {
-            let ring = ring(&[9]);
-            let sealed = ring.seal(&Ids::seeded(seed), &CELL, &plain);
-            let opened = ring.open(&CELL, &sealed).unwrap();
-            prop_assert_eq!(opened.expose_secret(), plain.as_str());
-        }
-
-        #[test]
-        fn any_bytes_are_refused_without_a_panic(bytes: Vec<u8>) {
-            prop_assert!(ring(&[9]).open(&CELL, &bytes).is_err());
-        }
-
-        #[test]
-        fn no_two_cells_read_the_same(a: [String; 4], b: [String; 4]) {
-            let data = |[tenant, table, row, column]: &[String; 4]| {
-                Cell { tenant, table, row, column }.associated_data()
-            };
-            prop_assert_eq!(data(&a) == data(&b), a == b);
-        }
-    }
-}
+mod tests;

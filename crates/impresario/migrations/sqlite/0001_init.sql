@@ -27,6 +27,12 @@ CREATE TABLE secrets (
   created_at INTEGER NOT NULL
 ) STRICT;
 
+-- What the database must know of the server on it: the id of the key that secrets are sealed under, for one.
+CREATE TABLE settings (
+  name  TEXT PRIMARY KEY,
+  value TEXT NOT NULL
+) STRICT;
+
 -- The archives as they were uploaded, once per content.
 CREATE TABLE bundles (
   sha256     TEXT PRIMARY KEY,

@@ -142,7 +142,7 @@ pub(super) async fn get(
         vault::open(&app.keyring, tenant.0, credential.secret, &sealed).map_err(ApiError::internal)?;
     Ok(ok(wire::CredentialValue {
         id: credential.id.to_string(),
-        value: value.expose_secret().to_owned(),
+        value: value.expose_secret().into(),
     }))
 }
 

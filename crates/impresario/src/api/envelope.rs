@@ -4,7 +4,7 @@
 //! why there is none; and the other way round, an answer's value in its wrapper. The body is read here, within a size
 //! and a time, so a handler that asks for its key first never reads a stranger's body.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use axum::{
     body::{Body, Bytes, HttpBody as _},
@@ -21,6 +21,8 @@ use serde_json::{Map, Value};
 use super::{ApiError, Fields, json, values};
 
 const MIB: usize = 1024 * 1024;
+/// The largest body that is read where it arrives: a few milliseconds' work.
+const READ_AT_ONCE: usize = MIB;
 /// How much of a body that is too large is read and thrown away, and for how long. A client that is still sending when
 /// the connection closes would see a broken pipe instead of the answer.
 const DISCARDED: usize = 32 * MIB;
@@ -59,18 +61,34 @@ impl BodyLimit {
 }
 
 /// The input object of a request: what stands under `json`, empty where there is none.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Input(pub Map<String, Value>);
 
 /// The input object of the few routes that have no envelope (`/api/auth/…`): the body itself.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct PlainInput(pub Map<String, Value>);
+
+impl fmt::Debug for Input {
+    /// With the names alone: a value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Input").field(&self.0.keys()).finish()
+    }
+}
+
+impl fmt::Debug for PlainInput {
+    /// With the names alone: a value may be a secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PlainInput").field(&self.0.keys()).finish()
+    }
+}
 
 impl<S: Send + Sync> FromRequest<S> for Input {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        unwrap_envelope(&read_body(request).await?).map(Self)
+        read_value(read_body(request).await?, unwrap_envelope)
+            .await
+            .map(Self)
     }
 }
 
@@ -78,7 +96,7 @@ impl<S: Send + Sync> FromRequest<S> for PlainInput {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
-        match parse(&read_body(request).await?)? {
+        match read_value(read_body(request).await?, parse).await? {
             Value::Null => Ok(Self(Map::new())),
             Value::Object(object) => Ok(Self(object)),
             other => Err(not_an_object("the body", &other)),
@@ -232,6 +250,19 @@ fn check_type(headers: &HeaderMap) -> Result<(), ApiError> {
     )))
 }
 
+/// Reads a body with `read`. A large one takes a while, for which the thread must not keep others waiting.
+async fn read_value<T: Send + 'static>(
+    bytes: Bytes,
+    read: fn(&[u8]) -> Result<T, ApiError>,
+) -> Result<T, ApiError> {
+    if bytes.len() <= READ_AT_ONCE {
+        return read(&bytes);
+    }
+    tokio::task::spawn_blocking(move || read(&bytes))
+        .await
+        .map_err(ApiError::internal)?
+}
+
 /// The value of a body; `null` where it is empty.
 fn parse(bytes: &[u8]) -> Result<Value, ApiError> {
     if bytes.trim_ascii().is_empty() {
@@ -356,6 +387,24 @@ mod tests {
         assert!(check(header::CONTENT_ENCODING, "identity"));
         assert!(!check(header::CONTENT_ENCODING, "gzip"));
         assert!(check_type(&HeaderMap::new()).is_err());
+    }
+
+    #[tokio::test]
+    async fn a_large_body_is_read_on_another_thread() {
+        let here = std::thread::current().id();
+        let reader = |length: usize| {
+            read_value(Bytes::from(vec![b' '; length]), |_| {
+                Ok(std::thread::current().id())
+            })
+        };
+        assert_eq!(reader(READ_AT_ONCE).await.unwrap(), here);
+        assert_ne!(reader(READ_AT_ONCE + 1).await.unwrap(), here);
+        // And what it says comes back.
+        let text = format!(r#"{{"json":{{"source":"{}"}}}}"#, "x".repeat(2 * MIB));
+        let object = read_value(text.into(), unwrap_envelope).await.unwrap();
+        assert_eq!(object["source"].as_str().map(str::len), Some(2 * MIB));
+        let error = read_value(vec![b'['; 2 * MIB].into(), parse).await.unwrap_err();
+        assert!(error.to_string().contains("100 levels"), "{error}");
     }
 
     #[tokio::test]

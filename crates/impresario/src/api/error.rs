@@ -17,7 +17,7 @@ use super::{envelope::json_response, layers::current_request_id};
 
 /// An error answer.
 ///
-/// The cause of an internal error is logged once, when the answer is made, and never shown to the client.
+/// The cause of an error of the server's own is logged once, when the answer is made, and never shown to the client.
 #[derive(Debug)]
 pub struct ApiError {
     code: ErrorCode,
@@ -173,28 +173,31 @@ impl From<anyhow::Error> for ApiError {
 }
 
 impl From<StoreError> for ApiError {
-    /// A commit that failed (a full disk, say) may go through later; everything else is a fault.
+    /// What a full disk refuses, say, may go through later; everything else is a fault.
     fn from(error: StoreError) -> Self {
-        match error {
-            StoreError::Commit { .. } => {
-                tracing::error!(%error, "a request could not be stored");
-                Self::service_unavailable(
-                    "the server cannot store anything right now; nothing was changed",
-                    None,
-                )
+        if error.is_unavailable() {
+            let message = "the server cannot reach its database right now; nothing was changed";
+            Self {
+                cause: Some(error.into()),
+                ..Self::service_unavailable(message, None)
             }
-            other => Self::internal(other),
+        } else {
+            Self::internal(error)
         }
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let message = if self.code == ErrorCode::InternalServerError {
-            let id = current_request_id();
-            let id = id.as_deref().unwrap_or("-");
-            let cause = self.cause.unwrap_or_else(|| anyhow::anyhow!("{}", self.message));
+        let internal = self.code == ErrorCode::InternalServerError;
+        let id = current_request_id();
+        let id = id.as_deref().unwrap_or("-");
+        if let Some(cause) = &self.cause {
             tracing::error!(request_id = id, error = format!("{cause:#}"), "a request failed");
+        } else if internal {
+            tracing::error!(request_id = id, error = self.message, "a request failed");
+        }
+        let message = if internal {
             format!("Something went wrong on the server's side. Its log has the cause under request id {id}.")
         } else {
             self.message
@@ -225,6 +228,7 @@ impl IntoResponse for ApiError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::store::{Access, Store};
     use http_body_util::BodyExt as _;
     use impresario_api::PathSegment;
     use serde_json::{Value, json};
@@ -267,6 +271,34 @@ mod tests {
         let (status, body, _) = sent(ApiError::internal(anyhow::anyhow!("password 1234 refused"))).await;
         assert_eq!(status, 500);
         assert!(!body.to_string().contains("1234"), "{body}");
+    }
+
+    #[tokio::test]
+    async fn a_store_in_trouble_is_503_and_shows_nothing_of_itself() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Access::Server).unwrap();
+        // SQLite's own way to be full: the database may not grow beyond the pages it has.
+        let full = store.write("test", |tx| {
+            tx.query("PRAGMA max_page_count = 1", &[], |_| Ok(()))?;
+            tx.execute("CREATE TABLE large AS SELECT randomblob(1000000)", &[])
+        });
+        let read_only = store.read("test", |tx| tx.execute("DELETE FROM jobs", &[]));
+        let wrong = store.read("test", |tx| tx.execute("SELECT nothing", &[]));
+        let open = StoreError::Open("/srv/data: gone".to_owned());
+        for (error, status) in [
+            (full.await.unwrap_err(), 503),
+            (read_only.await.unwrap_err(), 503),
+            (open, 503),
+            (wrong.await.unwrap_err(), 500),
+        ] {
+            let said = format!("{:#}", anyhow::anyhow!("{error:?}"));
+            let (answered, body, _) = sent(error.into()).await;
+            assert_eq!(answered, status, "{said}");
+            let body = body.to_string();
+            for inner in ["test", "full", "readonly", "/srv", "no such column"] {
+                assert!(!body.contains(inner), "{inner}: {body}");
+            }
+        }
     }
 
     #[tokio::test]

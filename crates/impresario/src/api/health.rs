@@ -11,6 +11,9 @@ use crate::{app::App, store::ops::fires};
 /// A loop that has not come round for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
 
+/// A store that takes longer to read one row does not answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 /// The process answers.
 pub(super) async fn live() -> Response {
     plain(
@@ -22,17 +25,16 @@ pub(super) async fn live() -> Response {
     )
 }
 
-/// The store answers, every loop comes round, and there is something to run workflows with.
+/// The store reads and writes, every loop comes round, and there is something to run workflows with. Strangers read
+/// this, so it shows a word of what is wrong; the log has the rest.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let check = |name: &str, ok: bool, detail: Option<String>| HealthCheck {
         name: name.to_owned(),
         ok,
         detail,
     };
-    let mut checks = vec![match app.store.read("health", fires::next_due).await {
-        Ok(_) => check("store", true, None),
-        Err(error) => check("store", false, Some(error.to_string())),
-    }];
+    let wrong = store_trouble(&app).await;
+    let mut checks = vec![check("store", wrong.is_none(), wrong.map(str::to_owned))];
     for (name, age) in app.pulse.ages() {
         let stuck = age >= STUCK_AFTER;
         checks.push(check(
@@ -44,10 +46,11 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     checks.push(check("node", true, Some(app.located.node_version.clone())));
     // Workflows without a page run without it, so its absence is said and is no failure.
     let chromium = app.located.chromium.as_ref();
-    let detail = chromium.map_or("not found; workflows that use a page fail".to_owned(), |path| {
-        path.display().to_string()
-    });
-    checks.push(check("chromium", true, Some(detail)));
+    let detail = match chromium {
+        Some(_) => "found",
+        None => "not found; workflows that use a page fail",
+    };
+    checks.push(check("chromium", true, Some(detail.to_owned())));
     let well = checks.iter().all(|check| check.ok);
     let (status, word) = if well {
         (StatusCode::OK, "ok")
@@ -61,4 +64,20 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
             checks,
         },
     )
+}
+
+/// What is wrong with the store, in a few words.
+async fn store_trouble(app: &App) -> Option<&'static str> {
+    match tokio::time::timeout(PATIENCE, app.store.read("health", fires::next_due)).await {
+        Ok(Ok(_)) if app.writable.check(&app.store).await => None,
+        Ok(Ok(_)) => Some("takes no writes"),
+        Ok(Err(error)) => {
+            tracing::error!(
+                error = format!("{:#}", anyhow::Error::from(error)),
+                "the store cannot be read"
+            );
+            Some("cannot be read")
+        }
+        Err(_) => Some("does not answer"),
+    }
 }

@@ -12,7 +12,7 @@
 //! # }
 //! ```
 
-use std::ops::RangeInclusive;
+use std::{fmt, ops::RangeInclusive};
 
 use impresario_api::{Issue, PathSegment};
 use jiff::Timestamp;
@@ -97,12 +97,23 @@ impl<T> Patch<T> {
 }
 
 /// A JSON object that is being read.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Fields {
     left: Map<String, Value>,
     known: Vec<&'static str>,
     path: Vec<PathSegment>,
     issues: Vec<Issue>,
+}
+
+impl fmt::Debug for Fields {
+    /// With the names of what was not read yet, and none of the values: a callback secret may be among them.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fields")
+            .field("left", &self.left.keys().collect::<Vec<_>>())
+            .field("path", &self.path)
+            .field("issues", &self.issues)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The readers come in three kinds. `required_…` reports a missing field; `optional_…` reports `null`, so that a client

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{extract::State, response::Response};
 use impresario_api as wire;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -15,7 +15,8 @@ use super::{
 };
 use crate::{
     app::App,
-    domain::{CredentialId, Job, JobId, JobStatus, Launch, NewJob, ScheduleId, rfc3339},
+    domain::{CredentialId, Job, JobId, JobStatus, Launch, NewJob, ScheduleId, TenantId, rfc3339},
+    secrets::Keyring,
     store::{
         hex,
         ops::{
@@ -39,9 +40,7 @@ pub(super) async fn create(
     tenant: Tenant,
     Input(object): Input,
 ) -> Result<Response, ApiError> {
-    let request = hex(&Sha256::digest(
-        canonical(&Value::Object(object.clone())).as_bytes(),
-    ));
+    let request = digest(&app.keyring, tenant.0, object.clone());
     let mut input = Fields::new(object);
     let workflow = input.required_string("workflow", run_input::WORKFLOW_NAME);
     let params = input.optional_object("params").unwrap_or_default();
@@ -143,6 +142,19 @@ fn answer(outcome: CreateOutcome) -> Result<Response, ApiError> {
         status: job.status.as_str().to_owned(),
         message: message.to_owned(),
     }))
+}
+
+/// What tells one request from another under the same nonce.
+///
+/// It is kept in the database, where everything else of the request stands beside it: a plain hash of the whole would
+/// let whoever reads the row try callback secrets until one fits. So the secret's place is taken by an HMAC under the
+/// server's key; another secret is still another request. A change of that key makes a repeated request with a secret
+/// look like another one: it is refused, and not run twice.
+fn digest(keyring: &Keyring, tenant: TenantId, mut request: Map<String, Value>) -> String {
+    if let Some(Value::String(secret)) = request.get_mut("callback_secret") {
+        *secret = keyring.fingerprint(&tenant.to_string(), secret);
+    }
+    hex(&Sha256::digest(canonical(&Value::Object(request)).as_bytes()))
 }
 
 /// The same text for the same JSON, whatever the order of its keys.
@@ -290,9 +302,29 @@ async fn ended(app: &App, tenant: Tenant, id: JobId) -> Result<Option<Job>, ApiE
 
 #[cfg(test)]
 mod tests {
-    use serde_json::{Map, json};
+    use serde_json::json;
 
     use super::*;
+
+    fn request(secret: &str) -> Map<String, Value> {
+        match json!({"workflow": "a", "nonce": "1", "callback_secret": secret}) {
+            Value::Object(object) => object,
+            _ => Map::new(),
+        }
+    }
+
+    #[test]
+    fn a_digest_is_no_way_to_guess_the_secret_and_another_secret_is_another_request() {
+        let ring = |byte: &str| Keyring::from_base64(&(byte.repeat(42) + "8=")).unwrap();
+        let tenant = TenantId(uuid::Uuid::from_u128(1));
+        let one = digest(&ring("A"), tenant, request("hunter2"));
+        assert_eq!(one, digest(&ring("A"), tenant, request("hunter2")));
+        assert_ne!(one, digest(&ring("A"), tenant, request("hunter3")));
+        // What somebody without the key can compute from a guess that is right.
+        let guess = canonical(&Value::Object(request("hunter2")));
+        assert_ne!(one, hex(&Sha256::digest(guess.as_bytes())));
+        assert_ne!(one, digest(&ring("B"), tenant, request("hunter2")));
+    }
 
     #[test]
     fn the_order_of_keys_does_not_make_another_request() {

@@ -131,6 +131,17 @@ mod tests {
     }
 
     #[test]
+    fn numbers_keep_their_last_digit() {
+        for text in [
+            "31.245270191439438",
+            "121.48791951161945",
+            "2.2250738585072014e-308",
+        ] {
+            assert_eq!(parse(text.as_bytes()).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
     fn refusals_say_where() {
         for (text, message) in [
             (&b"{\"a\": 1,}"[..], "line 1 column 9"),
@@ -172,6 +183,12 @@ mod tests {
     }
 
     proptest::proptest! {
+        #[test]
+        fn a_number_comes_back_as_it_was(number in proptest::num::f64::NORMAL) {
+            let text = Value::from(number).to_string();
+            assert_eq!(parse(text.as_bytes()).unwrap().as_f64().map(f64::to_bits), Some(number.to_bits()));
+        }
+
         #[test]
         fn any_bytes_give_what_the_lax_reader_gives_or_a_refusal(
             text in r#"[\[\]{}:,"a\\u0-9eE+. \-]{0,40}"#, bytes: Vec<u8>

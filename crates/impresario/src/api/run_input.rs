@@ -8,13 +8,16 @@ use uuid::Uuid;
 use super::{ApiError, Fields, Flaw, Patch, fields, schema};
 use crate::{
     app::App,
+    builder::NAME_MAX,
     domain::{Launch, SecretId, TenantId, Workflow},
+    spelling::nearest,
     store::ops::{deployments, secrets::SealedSecret},
     vault,
 };
 
-/// The longest name of a workflow that is looked for, in characters.
-pub(super) const WORKFLOW_NAME: std::ops::RangeInclusive<usize> = 1..=200;
+/// The names of workflows that are looked for, in characters: every name that a bundle may have is among them, because
+/// no text has more characters than bytes.
+pub(super) const WORKFLOW_NAME: std::ops::RangeInclusive<usize> = 1..=NAME_MAX;
 const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// What an input says of the start of runs; on a create everything is said of a [`Launch`] with the defaults.
@@ -68,8 +71,9 @@ impl LaunchPatch {
 pub(super) struct CallbackPatch {
     url: Patch<String>,
     secret: Patch<SealedSecret>,
-    /// One of the two was given and is wrong, which has been reported: it is not missing as well.
-    flawed: bool,
+    /// Whether a half was there and was refused. It is not missing then, and whether the pair would have been whole is
+    /// not to be known.
+    refused: bool,
 }
 
 /// The receiver of results, as it will be.
@@ -83,15 +87,16 @@ pub(super) struct CallbackAfter {
 
 impl CallbackPatch {
     pub(super) fn read(app: &App, tenant: TenantId, input: &mut Fields) -> Self {
-        let given = [input.has("callback_url"), input.has("callback_secret")];
+        let given = ["callback_url", "callback_secret"].map(|name| input.has(name));
         let url = input.patch_parsed("callback_url", 1..=fields::CALLBACK_URL_MAX, |text| {
             receiver_url(app, text)
         });
         let secret = input.patch_secret("callback_secret", SECRET);
+        let refused = given[0] && url.is_absent() || given[1] && secret.is_absent();
         Self {
-            flawed: given != [!url.is_absent(), !secret.is_absent()],
             url,
             secret: secret.map(|plain| seal(app, tenant, &plain)),
+            refused,
         }
     }
 
@@ -106,7 +111,7 @@ impl CallbackPatch {
         let new_secret = self.secret.clone().into_option();
         let url = self.url.apply(url);
         let secret = self.secret.map(|sealed| sealed.id).apply(secret);
-        if !self.flawed {
+        if !self.refused {
             fields::callback_pair(url.is_some(), secret.is_some())?;
         }
         Ok(CallbackAfter {
@@ -151,7 +156,7 @@ pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Re
         })
         .await?;
     let known: Vec<&str> = names.iter().map(|workflow| workflow.name.as_str()).collect();
-    let nearest = super::values::nearest(name, &known);
+    let nearest = nearest(name, &known);
     let hint = nearest
         .map(|nearest| format!("; did you mean \"{nearest}\"?"))
         .unwrap_or_default();

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Flaw;
+use crate::spelling::nearest;
 
 /// How much of a value a message repeats, in characters.
 const SHOWN: usize = 80;
@@ -69,6 +70,10 @@ fn wrong_type(expected: &str, value: &Value) -> Flaw {
 fn check_text(text: &str, chars: &RangeInclusive<usize>) -> Result<(), Flaw> {
     if text.contains('\0') {
         return Err(Flaw::new("invalid_format", "must not contain a NUL character"));
+    }
+    // A character has one to four bytes: mostly the length in bytes alone says that all is well, however long it is.
+    if chars.contains(&text.len()) && chars.contains(&text.len().div_ceil(4)) {
+        return Ok(());
     }
     let count = text.chars().count();
     if chars.contains(&count) {
@@ -276,47 +281,4 @@ pub(super) fn unread(left: &Map<String, Value>, known: &[&str], path: &[PathSegm
         text += &format!(" (allowed: {})", known.join(", "));
     }
     text
-}
-
-/// The known name that `key` is most likely a misspelling of. Case and the habit of writing `camelCase` or `kebab-case`
-/// count for nothing.
-pub(super) fn nearest<'a>(key: &str, known: &[&'a str]) -> Option<&'a str> {
-    let plain = |text: &str| -> Vec<char> {
-        text.chars()
-            .filter(|c| c.is_alphanumeric())
-            .map(|c| c.to_ascii_lowercase())
-            .collect()
-    };
-    // The longest name is far shorter; this bounds the work for a hostile key.
-    if key.len() > 64 {
-        return None;
-    }
-    let key = plain(key);
-    let allowed = (key.len() / 3).min(3);
-    known
-        .iter()
-        .map(|name| (edits(&key, &plain(name)), *name))
-        .filter(|(distance, _)| *distance <= allowed)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, name)| name)
-}
-
-/// The edit distance, where swapping two neighbours counts as one edit.
-fn edits(a: &[char], b: &[char]) -> usize {
-    let mut rows: Vec<Vec<usize>> = vec![(0..=b.len()).collect()];
-    for i in 1..=a.len() {
-        let mut row = vec![i];
-        for j in 1..=b.len() {
-            let swap_cost = usize::from(a[i - 1] != b[j - 1]);
-            let mut best = (rows[i - 1][j] + 1)
-                .min(row[j - 1] + 1)
-                .min(rows[i - 1][j - 1] + swap_cost);
-            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
-                best = best.min(rows[i - 2][j - 2] + 1);
-            }
-            row.push(best);
-        }
-        rows.push(row);
-    }
-    rows[a.len()][b.len()]
 }

@@ -71,7 +71,7 @@ pub(super) async fn create(
         success: true,
         webhook_endpoint_id: id.to_string(),
         message: message.to_owned(),
-        signing_secret: made,
+        signing_secret: made.map(Into::into),
     }))
 }
 

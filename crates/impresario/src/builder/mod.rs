@@ -133,7 +133,7 @@ pub enum BuildError {
 }
 
 /// The longest name of a workflow, in bytes.
-const NAME_MAX: usize = 256;
+pub(crate) const NAME_MAX: usize = 256;
 
 /// Unpacks a bundle to `dest`, makes it ready to run, and finds its workflows.
 ///

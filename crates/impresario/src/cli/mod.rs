@@ -8,7 +8,7 @@ use std::{io::Write, process::ExitCode};
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::{Flags, ServeFlags, Settings},
+    config::{self, Flags, ServeFlags, Settings},
     serve::{self, Server},
 };
 
@@ -38,6 +38,10 @@ enum Command {
 
 /// Runs what was typed. What it answers goes to stdout, everything else to stderr.
 pub async fn run(cli: Cli) -> ExitCode {
+    if let Some(line) = config::unknown_variables() {
+        // Before and beside the log, whose level somebody may have set too high to see it.
+        let _closed = writeln!(std::io::stderr(), "impresario: warning: {line}");
+    }
     let outcome = match cli.command {
         Command::Serve(serve_flags) => serve_command(&cli.flags, &serve_flags).await,
         Command::Quickstart(options) => {

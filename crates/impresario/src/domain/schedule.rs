@@ -44,7 +44,11 @@ impl Pattern {
         if cron.is_never() || cron.next_after(&zone, Timestamp::UNIX_EPOCH).is_none() {
             return Err(PatternError::Never(expr.to_owned()));
         }
-        Ok(Self::unchecked((expr.to_owned(), cron), zone))
+        Ok(Self {
+            expr: expr.to_owned(),
+            zone: zone.name().to_owned(),
+            read: Ok((cron, zone)),
+        })
     }
 
     /// What stands in the store, whether or not this version can read it.
@@ -57,16 +61,6 @@ impl Pattern {
                 zone,
                 read: Err(error.to_string()),
             },
-        }
-    }
-
-    /// A pattern to start from that nobody has asked about yet: [`Pattern::changed`] judges what becomes of it.
-    #[must_use]
-    pub fn unchecked((expr, cron): (String, Cron), zone: Zone) -> Self {
-        Self {
-            expr,
-            zone: zone.name().to_owned(),
-            read: Ok((cron, zone)),
         }
     }
 

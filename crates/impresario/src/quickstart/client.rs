@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::{Value, json};
 
 /// How long one answer may take.
@@ -13,7 +14,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 pub(super) struct Client {
     http: reqwest::Client,
     url: String,
-    key: String,
+    key: SecretString,
 }
 
 impl Client {
@@ -28,7 +29,11 @@ impl Client {
             .timeout(ANSWER)
             .build()
             .context("the HTTP client")?;
-        Ok(Self { http, url, key })
+        Ok(Self {
+            http,
+            url,
+            key: key.into(),
+        })
     }
 
     /// Posts `input` to `/v1/<route>` and returns what stands under `json`.
@@ -37,7 +42,7 @@ impl Client {
         let request = self
             .http
             .post(format!("{}/v1/{route}", self.url))
-            .header("x-api-key", &self.key)
+            .header("x-api-key", self.key.expose_secret())
             .header("content-type", "application/json")
             .body(body);
         let response = request
@@ -58,5 +63,19 @@ impl Client {
             );
         }
         Ok(answer["json"].take())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn it_does_not_show_its_key() {
+        // Whoever builds a client of this crate says first which cryptography TLS uses.
+        let _earlier = rustls::crypto::ring::default_provider().install_default();
+        let client = Client::new("http://127.0.0.1:1".to_owned(), "imp_hunter2".to_owned()).unwrap();
+        let shown = format!("{client:?}");
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

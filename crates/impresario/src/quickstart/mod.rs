@@ -56,7 +56,11 @@ pub async fn run(flags: &Flags, options: Options) -> anyhow::Result<()> {
     let mut signals = Signals::new()?;
     let mut screen = Screen::new();
     screen.waiting("starting (the first time, this installs the runner's npm packages)");
-    let server = start(flags, &options).await?;
+    // The first start takes minutes, and whoever lost patience need not wait for its end: npm is ended with it.
+    let server = tokio::select! {
+        server = start(flags, &options) => server?,
+        () = signals.next() => return Ok(()),
+    };
     let story = async {
         let outcome = tell(&server, &mut screen).await;
         if outcome.is_ok() && !options.exit {

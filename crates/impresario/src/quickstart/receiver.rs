@@ -11,6 +11,7 @@ use axum::{
     routing::post,
 };
 use hmac::{Hmac, KeyInit, Mac};
+use secrecy::{ExposeSecret as _, SecretString};
 use serde_json::Value;
 use sha2::Sha256;
 use tokio::{net::TcpListener, sync::mpsc};
@@ -31,7 +32,7 @@ pub(super) struct Received {
 
 #[derive(Debug)]
 struct Receiver {
-    secret: String,
+    secret: SecretString,
     seen: mpsc::Sender<Received>,
 }
 
@@ -43,7 +44,10 @@ pub(super) async fn serve(
     let (seen, received) = mpsc::channel(64);
     let router = Router::new()
         .route("/callback", post(receive))
-        .with_state(Arc::new(Receiver { secret, seen }));
+        .with_state(Arc::new(Receiver {
+            secret: secret.into(),
+            seen,
+        }));
     let listener = TcpListener::bind(("127.0.0.1", 0))
         .await
         .context("a port for the callback receiver")?;
@@ -57,7 +61,7 @@ async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body
         .get("x-webhook-signature")
         .and_then(|value| value.to_str().ok())
         .unwrap_or_default();
-    let genuine = Hmac::<Sha256>::new_from_slice(receiver.secret.as_bytes())
+    let genuine = Hmac::<Sha256>::new_from_slice(receiver.secret.expose_secret().as_bytes())
         .map(|mac| hex(&mac.chain_update(&body).finalize().into_bytes()) == signature)
         .unwrap_or(false);
     let Ok(value) = serde_json::from_slice(&body) else {
@@ -74,5 +78,18 @@ async fn receive(State(receiver): State<Arc<Receiver>>, headers: HeaderMap, body
         StatusCode::NO_CONTENT
     } else {
         StatusCode::UNAUTHORIZED
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_does_not_show_its_secret() {
+        let (seen, _) = mpsc::channel(1);
+        let secret = "hunter2".into();
+        let shown = format!("{:?}", Receiver { secret, seen });
+        assert!(!shown.contains("hunter2"), "{shown}");
     }
 }

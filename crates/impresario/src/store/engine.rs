@@ -13,11 +13,12 @@ use std::{
 };
 
 use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use sha2::{Digest, Sha256};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::{
+    directory,
     error::{Result, StoreError},
+    migrate,
     tx::Tx,
 };
 
@@ -37,10 +38,6 @@ const WRITE_QUEUE: usize = 1024;
 /// Concurrent readers.
 const READERS: usize = 4;
 
-/// Landed migrations are never changed: their hash is checked at every start.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "init", include_str!("../../migrations/sqlite/0001_init.sql"))];
-
 /// Who opens the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
@@ -53,9 +50,9 @@ pub enum Access {
 /// The open database.
 pub(super) struct Engine {
     writer: mpsc::Sender<Box<dyn Queued>>,
-    /// Why the newest commit failed; nothing once one has gone through.
-    failure: Arc<Mutex<Option<String>>>,
     readers: Arc<Readers>,
+    /// Why the last commit failed.
+    commit_failure: Arc<Mutex<Option<String>>>,
     /// Held for the process's life: the operating system gives it up even on `kill -9`.
     _lock: Option<File>,
 }
@@ -127,23 +124,22 @@ impl Engine {
                 rusqlite::version()
             )));
         }
-        create_private(dir)?;
+        directory::create_private(dir)?;
+        directory::refuse_network(dir)?;
         let lock = match access {
-            Access::Server => Some(lock(dir)?),
+            Access::Server => Some(directory::lock(dir)?),
             Access::Tool => None,
         };
         let path = dir.join("impresario.db");
         let mut connection = connect(&path, false)?;
-        migrate(&mut connection)?;
+        migrate::migrate(&mut connection, dir, access)?;
 
         let (writer, queue) = mpsc::channel(WRITE_QUEUE);
-        let failure = Arc::default();
+        let commit_failure = Arc::new(Mutex::new(None));
+        let failure = Arc::clone(&commit_failure);
         std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn({
-                let failure = Arc::clone(&failure);
-                move || write_loop(&connection, queue, &failure)
-            })
+            .spawn(move || write_loop(&connection, queue, &failure))
             .map_err(|error| StoreError::Open(format!("cannot start the writer thread: {error}")))?;
         let readers = Arc::new(Readers {
             path,
@@ -152,8 +148,8 @@ impl Engine {
         });
         Ok(Self {
             writer,
-            failure,
             readers,
+            commit_failure,
             _lock: lock,
         })
     }
@@ -184,7 +180,7 @@ impl Engine {
         if self.writer.is_closed() {
             return Some("the writer thread has ended".to_owned());
         }
-        self.failure
+        self.commit_failure
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
@@ -256,7 +252,7 @@ fn write_loop(
     let mut batch = Vec::new();
     while queue.blocking_recv_many(&mut batch, MOST_IN_A_COMMIT) > 0 {
         let commit = write_batch(connection, &mut batch).map_err(|error| error.to_string());
-        *failure.lock().unwrap_or_else(PoisonError::into_inner) = commit.clone().err();
+        *failure.lock().unwrap_or_else(PoisonError::into_inner) = commit.as_ref().err().cloned();
         if let Err(reason) = &commit {
             let operations: Vec<_> = batch.iter().map(|operation| operation.name()).collect();
             tracing::error!(%reason, ?operations, "a commit failed; nothing of it was written");
@@ -324,94 +320,7 @@ fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     Ok(connection)
 }
 
-fn migrate(connection: &mut Connection) -> Result<()> {
-    let failed = |error: rusqlite::Error| StoreError::Open(format!("migration: {error}"));
-    let migration = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .map_err(failed)?;
-    migration
-        .execute_batch(
-            "CREATE TABLE IF NOT EXISTS schema_migrations (
-               version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL) STRICT",
-        )
-        .map_err(failed)?;
-    let applied: Vec<(i64, String)> = migration
-        .prepare("SELECT version, sha256 FROM schema_migrations ORDER BY version")
-        .and_then(|mut statement| {
-            statement
-                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
-                .collect::<rusqlite::Result<_>>()
-        })
-        .map_err(failed)?;
-    if let Some((version, _)) = applied
-        .iter()
-        .find(|(version, _)| *version > MIGRATIONS.len() as i64)
-    {
-        return Err(StoreError::Open(format!(
-            "the database is at schema version {version}, newer than this program ({}): use the newer program",
-            MIGRATIONS.len()
-        )));
-    }
-    for (version, name, sql) in MIGRATIONS {
-        let hash = hex(&Sha256::digest(sql.as_bytes()));
-        match applied.iter().find(|(applied, _)| applied == version) {
-            Some((_, landed)) if *landed == hash => {}
-            Some(_) => {
-                return Err(StoreError::Open(format!(
-                    "migration {version} ({name}) is not the one that was applied"
-                )));
-            }
-            None => {
-                migration.execute_batch(sql).map_err(failed)?;
-                migration
-                    .execute(
-                        "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
-                        (version, name, hash),
-                    )
-                    .map_err(failed)?;
-            }
-        }
-    }
-    migration.commit().map_err(failed)
-}
-
 /// Lowercase hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// Makes the directory where it is missing, for its owner alone: it holds the database and the key. One that is
-/// there already keeps the permissions its owner gave it.
-fn create_private(dir: &Path) -> Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    let failed = |error| {
-        StoreError::Open(format!(
-            "cannot make the data directory {}: {error}",
-            dir.display()
-        ))
-    };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(dir)
-        .map_err(failed)
-}
-
-fn lock(dir: &Path) -> Result<File> {
-    let path = dir.join("server.lock");
-    let failed = |error: std::io::Error| StoreError::Open(format!("{}: {error}", path.display()));
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(failed)?;
-    match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => Ok(file),
-        Err(rustix::io::Errno::WOULDBLOCK) => Err(StoreError::Open(format!(
-            "another server is running on the data directory {}; stop it, or give this one its own --data-dir",
-            dir.display()
-        ))),
-        Err(error) => Err(failed(error.into())),
-    }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong in the store. Expected outcomes ("not found", "name taken") are not errors but answers.
 
+use rusqlite::ErrorCode;
+
 /// A failed operation. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -70,6 +72,28 @@ impl StoreError {
                 source.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
             }
             Self::Open(_) | Self::Commit { .. } | Self::Closed { .. } => false,
+        }
+    }
+
+    /// Whether the store as a whole is in trouble (a full disk, one that cannot be written or read, a database that
+    /// somebody else holds), so that the same operation may go through later. Everything else is a fault of ours.
+    #[must_use]
+    pub fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Open(_) | Self::Commit { .. } => true,
+            Self::Engine { source, .. } => matches!(
+                source.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::FileLockingProtocolFailed
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                )
+            ),
+            _ => false,
         }
     }
 }

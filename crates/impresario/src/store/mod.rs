@@ -3,8 +3,10 @@
 //! An operation is a plain function over a [`Tx`], in a file per family of tables; [`Store::write`] and
 //! [`Store::read`] run one. The engine decides nothing: policy comes in as values and pure functions.
 
+mod directory;
 mod engine;
 mod error;
+mod migrate;
 pub mod ops;
 mod tx;
 mod value;

@@ -1,6 +1,6 @@
 //! `impresario quickstart`: what a newcomer sees first, with a real browser.
 
-use crate::support::Quickstart;
+use crate::support::{PATIENCE, Quickstart, alive, wait_for};
 
 #[test]
 fn the_quickstart_shows_a_run_on_demand_and_a_scheduled_one_and_its_curl_lines_work() {
@@ -33,4 +33,23 @@ fn the_quickstart_shows_a_run_on_demand_and_a_scheduled_one_and_its_curl_lines_w
         );
     }
     assert_eq!(quickstart.interrupt().code(), Some(0));
+}
+
+#[test]
+fn ctrl_c_ends_it_while_it_still_installs() {
+    let (quickstart, pid) = Quickstart::start_with_endless_npm();
+    let npm: u64 = wait_for("npm to run", PATIENCE, || {
+        let text = std::fs::read_to_string(&pid).map_err(|error| error.to_string())?;
+        text.trim()
+            .parse()
+            .map_err(|error: std::num::ParseIntError| error.to_string())
+    });
+    assert_eq!(quickstart.interrupt().code(), Some(0));
+    wait_for("npm to end", PATIENCE, || {
+        if alive(npm) {
+            Err("it runs".to_owned())
+        } else {
+            Ok(())
+        }
+    });
 }

@@ -175,6 +175,25 @@ fn a_server_that_was_down_fires_the_newest_missed_instant_and_counts_the_others(
     assert_eq!(client.job_ended(&fire["job_id"])["status"], "completed");
     let history = client.history(&every_minute);
     assert_eq!(history.len(), 2, "{history:?}");
+    assert_eq!(history[0]["missed"], 4, "what the fire makes up for");
+    let newest = client.ok(
+        "schedules/history",
+        json!({"id": every_minute, "limit": 1, "cursor": null}),
+    );
+    assert_eq!(
+        newest["fires"],
+        json!([history[0]]),
+        "though the range is on the next page"
+    );
+    let cursor = &newest["next_cursor"];
+    let rest = client.ok(
+        "schedules/history",
+        json!({"id": every_minute, "limit": 1, "cursor": cursor}),
+    );
+    assert_eq!(
+        (&rest["fires"], &rest["next_cursor"]),
+        (&json!([history[1]]), &json!(null))
+    );
     let missed = &history[1];
     assert_eq!(
         (&missed["outcome"], &missed["missed"]),

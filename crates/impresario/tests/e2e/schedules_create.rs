@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Client, Server, Setup, keys};
+use crate::support::{Bundle, Client, Server, Setup, keys, workflow};
 
 /// What every answer shows of a schedule.
 pub(crate) const KEYS: [&str; 21] = [
@@ -313,6 +313,60 @@ fn everything_that_is_wrong_is_said_at_once() {
         message.contains("more"),
         "the message says that there is more: {message}"
     );
+}
+
+#[test]
+fn the_rules_of_the_result_hold_whatever_else_is_missing() {
+    let (_server, client) = start();
+    let broken = json!({
+        "callback_url": "https://example.com/", "disable_default_proxy": true,
+        "residential_proxy": {"country": "US"},
+    });
+    for (more, first) in [
+        (json!({}), vec!["cron_expr", "workflow"]),
+        (
+            json!({"workflow": "w", "cron_expr": "61 * * * *"}),
+            vec!["cron_expr"],
+        ),
+        (
+            json!({"workflow": "w", "cron_expr": "0 0 30 2 *"}),
+            vec!["cron_expr"],
+        ),
+        (json!({"cron_expr": "@daily"}), vec!["workflow"]),
+        (json!({"workflow": "w", "cron_expr": "@daily"}), vec![]),
+    ] {
+        let mut input = broken.clone();
+        for (key, value) in more.as_object().unwrap() {
+            input[key] = value.clone();
+        }
+        let mut expected = vec!["callback_secret", "disable_default_proxy"];
+        expected.extend(first);
+        expected.sort_unstable();
+        assert_eq!(client.issues("schedules/create", input), expected, "{more}");
+    }
+}
+
+#[test]
+fn an_expression_that_is_null_is_missing() {
+    let (_server, client) = start();
+    let error = client.refused(
+        "schedules/create",
+        json!({"workflow": "w", "cron_expr": null}),
+        400,
+    );
+    assert_eq!(error["message"], "cron_expr: is required");
+}
+
+#[test]
+fn the_longest_name_that_can_be_deployed_can_be_scheduled() {
+    let server = Setup::at("2027-01-01T00:00:30Z").start();
+    let client = server.tenant("acme");
+    let name = "w".repeat(256);
+    client.deploy(&Bundle::of(&workflow(&name, "return 1;")));
+    let schedule = client.schedule(json!({"workflow": name, "cron_expr": "@daily"}));
+    let listed = client.ok("schedules/list", json!({"workflow": name}));
+    assert_eq!(listed["schedules"][0]["id"], schedule["id"]);
+    client.ok("workflows/delete", json!({"workflow": name}));
 }
 
 #[test]

@@ -215,3 +215,38 @@ fn finish_with_builds_only_from_a_valid_input() {
     let error = input.finish_with(|| Some(name?.len())).unwrap_err();
     assert_eq!(error.to_string(), "name: is required (and 1 more)");
 }
+
+#[test]
+fn what_is_not_read_yet_is_shown_by_name_only() {
+    let object = || match json!({"callback_secret": "hunter2", "value": {"deep": ["hunter3"]}}) {
+        Value::Object(object) => object,
+        _ => Map::new(),
+    };
+    let shown = format!(
+        "{:?} {:?} {:?}",
+        Fields::new(object()),
+        crate::api::Input(object()),
+        crate::api::envelope::PlainInput(object())
+    );
+    assert!(!shown.contains("hunter"), "{shown}");
+    assert_eq!(shown.matches("callback_secret").count(), 3, "{shown}");
+}
+
+#[test]
+fn characters_are_counted_and_not_bytes() {
+    for (text, fits) in [
+        ("", false),
+        ("a", false),
+        ("ä", false),
+        ("😀", false),
+        ("ab", true),
+        ("😀😀", true),
+        ("😀😀😀😀", true),
+        ("abcd", true),
+        ("abcde", false),
+        ("ääääää", false),
+    ] {
+        let mut input = fields(json!({"text": text}));
+        assert_eq!(input.required_string("text", 2..=4).is_some(), fits, "{text}");
+    }
+}

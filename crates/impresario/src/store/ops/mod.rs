@@ -9,5 +9,6 @@ pub mod jobs;
 pub mod logs;
 pub mod schedules;
 pub mod secrets;
+pub mod settings;
 pub mod tenants;
 pub mod webhooks;

@@ -1,6 +1,8 @@
 //! The quickstart as a process, with a clock that the test moves.
 
 use std::{
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     process::{Child, ExitStatus, Stdio},
     sync::{Arc, Mutex},
 };
@@ -27,15 +29,40 @@ impl Quickstart {
     pub(crate) fn start(instant: &str) -> Self {
         let dir = TempDir::new().unwrap();
         std::fs::write(dir.path().join("clock"), instant).unwrap();
+        let vars = [
+            ("IMPRESARIO_RUNNER_DIR", runner_dir()),
+            ("IMPRESARIO_NODE", node()),
+            ("IMPRESARIO_CLOCK_FILE", dir.path().join("clock")),
+        ];
+        Self::run(dir, &vars)
+    }
+
+    /// One whose packages are not installed yet, with an npm that does not come to an end; and the file into which that
+    /// npm writes its process id.
+    pub(crate) fn start_with_endless_npm() -> (Self, PathBuf) {
+        let dir = TempDir::new().unwrap();
+        let (bin, pid) = (dir.path().join("bin"), dir.path().join("npm.pid"));
+        std::fs::create_dir(&bin).unwrap();
+        // npm is looked for beside Node.
+        std::os::unix::fs::symlink(node(), bin.join("node")).unwrap();
+        let script = format!(
+            "#!/bin/sh\necho $$ > '{0}.new'\n/bin/mv '{0}.new' '{0}'\nexec /bin/sleep 600\n",
+            pid.display()
+        );
+        std::fs::write(bin.join("npm"), script).unwrap();
+        std::fs::set_permissions(bin.join("npm"), std::fs::Permissions::from_mode(0o755)).unwrap();
+        let node = bin.join("node");
+        (Self::run(dir, &[("IMPRESARIO_NODE", node)]), pid)
+    }
+
+    fn run(dir: TempDir, vars: &[(&str, PathBuf)]) -> Self {
         let mut child = process::command(env!("CARGO_BIN_EXE_impresario"))
             .args(["quickstart", "--listen", "127.0.0.1:0"])
             .current_dir(dir.path())
             .env_clear()
             .env("PATH", PATH)
             .env("HOME", dir.path())
-            .env("IMPRESARIO_RUNNER_DIR", runner_dir())
-            .env("IMPRESARIO_NODE", node())
-            .env("IMPRESARIO_CLOCK_FILE", dir.path().join("clock"))
+            .envs(vars.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

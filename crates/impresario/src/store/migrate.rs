@@ -1,0 +1,190 @@
+//! The schema: in comes a database of any age, out goes one that this program reads and writes.
+
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use sha2::{Digest, Sha256};
+
+use super::{
+    directory,
+    engine::{Access, hex},
+    error::{Result, StoreError},
+};
+
+/// A step of the schema: its number, its name, its SQL.
+type Migration = (i64, &'static str, &'static str);
+
+/// Landed migrations are never changed: their hash is checked at every start.
+const MIGRATIONS: &[Migration] = &[(1, "init", include_str!("../../migrations/sqlite/0001_init.sql"))];
+
+/// How long a command waits for a server that is just starting, and will migrate by itself.
+const PATIENCE: Duration = Duration::from_secs(2);
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
+
+/// Applies what is not applied yet.
+///
+/// A server holds the directory's lock. A command does not, and takes it where there is something to apply: it must not
+/// change the tables under a server that knows the old ones.
+pub(super) fn migrate(connection: &mut Connection, dir: &Path, access: Access) -> Result<()> {
+    migrate_to(connection, MIGRATIONS, dir, access, PATIENCE)
+}
+
+fn migrate_to(
+    connection: &mut Connection,
+    migrations: &[Migration],
+    dir: &Path,
+    access: Access,
+    patience: Duration,
+) -> Result<()> {
+    let since = Instant::now();
+    loop {
+        let migration = connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(failed)?;
+        let pending = pending(&migration, migrations)?;
+        let _lock = match access {
+            Access::Tool if !pending.is_empty() => match directory::try_lock(dir)? {
+                Some(lock) => Some(lock),
+                // The server may have just begun, and wait for this transaction.
+                None if since.elapsed() < patience => {
+                    drop(migration);
+                    std::thread::sleep(LOOK_AGAIN);
+                    continue;
+                }
+                None => {
+                    return Err(StoreError::Open(format!(
+                        "an older server is running on the data directory {}, and this program would change its \
+                         database under it: stop that server first, or use the program of its version",
+                        dir.display()
+                    )));
+                }
+            },
+            _ => None,
+        };
+        for (version, name, sql) in pending {
+            migration.execute_batch(sql).map_err(failed)?;
+            migration
+                .execute(
+                    "INSERT INTO schema_migrations (version, name, sha256) VALUES ($1, $2, $3)",
+                    (version, name, hash(sql)),
+                )
+                .map_err(failed)?;
+        }
+        return migration.commit().map_err(failed);
+    }
+}
+
+/// What is not applied yet; an error where the database is not one that this program made.
+fn pending<'m>(transaction: &Transaction<'_>, migrations: &'m [Migration]) -> Result<Vec<&'m Migration>> {
+    transaction
+        .execute_batch(
+            "CREATE TABLE IF NOT EXISTS schema_migrations (
+               version INTEGER PRIMARY KEY, name TEXT NOT NULL, sha256 TEXT NOT NULL) STRICT",
+        )
+        .map_err(failed)?;
+    let applied: Vec<(i64, String)> = transaction
+        .prepare("SELECT version, sha256 FROM schema_migrations ORDER BY version")
+        .and_then(|mut statement| {
+            statement
+                .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
+                .collect::<rusqlite::Result<_>>()
+        })
+        .map_err(failed)?;
+    let newest = migrations.len() as i64;
+    if let Some((version, _)) = applied.iter().find(|(version, _)| *version > newest) {
+        return Err(StoreError::Open(format!(
+            "the database is at schema version {version}, newer than this program ({newest}): use the newer program"
+        )));
+    }
+    let mut pending = Vec::new();
+    for migration in migrations {
+        let (version, name, sql) = migration;
+        match applied.iter().find(|(applied, _)| applied == version) {
+            Some((_, landed)) if *landed == hash(sql) => {}
+            Some(_) => {
+                return Err(StoreError::Open(format!(
+                    "migration {version} ({name}) is not the one that was applied"
+                )));
+            }
+            None => pending.push(migration),
+        }
+    }
+    Ok(pending)
+}
+
+fn hash(sql: &str) -> String {
+    hex(&Sha256::digest(sql.as_bytes()))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
+fn failed(error: rusqlite::Error) -> StoreError {
+    StoreError::Open(format!("migration: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NEXT: &[Migration] = &[
+        (1, "one", "CREATE TABLE one (id INTEGER) STRICT"),
+        (2, "two", "CREATE TABLE two (id INTEGER) STRICT"),
+    ];
+    const NO_PATIENCE: Duration = Duration::ZERO;
+
+    fn open(dir: &Path) -> Connection {
+        Connection::open_with_flags(dir.join("test.db"), rusqlite::OpenFlags::default()).unwrap()
+    }
+
+    #[test]
+    fn a_command_changes_nothing_under_a_running_server() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let mut connection = open(dir);
+        let server = directory::lock(dir).unwrap();
+        migrate_to(&mut connection, &NEXT[..1], dir, Access::Server, NO_PATIENCE).unwrap();
+        // The same version goes on while the server runs; a newer one has something to apply, and does not.
+        migrate_to(&mut connection, &NEXT[..1], dir, Access::Tool, NO_PATIENCE).unwrap();
+        let error = migrate_to(&mut connection, NEXT, dir, Access::Tool, NO_PATIENCE).unwrap_err();
+        assert!(
+            error.to_string().contains("an older server is running"),
+            "{error}"
+        );
+        assert!(connection.prepare("SELECT * FROM two").is_err());
+        drop(server);
+        migrate_to(&mut connection, NEXT, dir, Access::Tool, NO_PATIENCE).unwrap();
+        assert!(connection.prepare("SELECT * FROM two").is_ok());
+        // And the older program then says so.
+        let error = migrate_to(&mut connection, &NEXT[..1], dir, Access::Tool, NO_PATIENCE).unwrap_err();
+        assert!(error.to_string().contains("use the newer program"), "{error}");
+    }
+
+    #[test]
+    fn a_command_waits_for_a_server_that_is_just_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let _server = directory::lock(dir).unwrap();
+        std::thread::scope(|scope| {
+            let mut connection = open(dir);
+            let command = scope
+                .spawn(move || migrate_to(&mut connection, NEXT, dir, Access::Tool, Duration::from_secs(60)));
+            let mut connection = open(dir);
+            connection.busy_timeout(Duration::from_secs(60)).unwrap();
+            migrate_to(&mut connection, NEXT, dir, Access::Server, NO_PATIENCE).unwrap();
+            command.join().unwrap().unwrap();
+        });
+    }
+
+    #[test]
+    fn a_migration_that_was_changed_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut connection = open(folder.path());
+        migrate_to(&mut connection, NEXT, folder.path(), Access::Tool, NO_PATIENCE).unwrap();
+        let other = [NEXT[0], (2, "two", "CREATE TABLE three (id INTEGER) STRICT")];
+        let error =
+            migrate_to(&mut connection, &other, folder.path(), Access::Tool, NO_PATIENCE).unwrap_err();
+        assert!(error.to_string().contains("migration 2 (two)"), "{error}");
+    }
+}
