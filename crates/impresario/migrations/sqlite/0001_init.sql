@@ -183,9 +183,27 @@ CREATE TABLE deliveries (
   created_at          INTEGER NOT NULL,
   completed_at        INTEGER
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (next_attempt_at) WHERE status = 'pending';
+-- What one receiver is owed, in order, and what is under way: neither grows with the history.
+CREATE INDEX deliveries_waiting ON deliveries (tenant_id, url, next_attempt_at, id)
+  WHERE status = 'pending' AND lease_token IS NULL;
+CREATE INDEX deliveries_in_flight ON deliveries (tenant_id, url) WHERE lease_token IS NOT NULL;
 CREATE INDEX deliveries_by_job ON deliveries (job_id);
 CREATE INDEX deliveries_by_tenant ON deliveries (tenant_id, created_at, id);
+
+-- The receivers that are owed something, a row each: what a claim goes by, so that one receiver's backlog is never
+-- walked to find another's delivery. Each row is worked out anew from `deliveries` whenever those change.
+CREATE TABLE delivery_receivers (
+  tenant_id TEXT NOT NULL REFERENCES tenants (id),
+  url       TEXT NOT NULL,
+  in_flight INTEGER NOT NULL,
+  -- Its place in the queue: when its next attempt is due, or when it was last served, whichever is later. NULL where
+  -- all that it is owed is under way.
+  turn_at   INTEGER,
+  served_at INTEGER,
+  PRIMARY KEY (tenant_id, url)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_receivers_by_turn ON delivery_receivers (turn_at) WHERE turn_at IS NOT NULL;
+CREATE INDEX delivery_receivers_by_tenant ON delivery_receivers (tenant_id, turn_at) WHERE turn_at IS NOT NULL;
 
 CREATE TABLE delivery_attempts (
   delivery_id      TEXT NOT NULL REFERENCES deliveries (id),

@@ -5,6 +5,8 @@ pub mod credentials;
 pub mod deliveries;
 pub mod deployments;
 pub mod fires;
+#[cfg(test)]
+mod fixture;
 pub mod jobs;
 pub mod logs;
 pub mod schedules;
