@@ -114,8 +114,6 @@ CREATE TABLE jobs (
   workflow_id        TEXT NOT NULL,
   workflow           TEXT NOT NULL,
   deployment_id      TEXT NOT NULL REFERENCES deployments (id),
-  params             TEXT NOT NULL,
-  launch             TEXT NOT NULL,
   nonce              TEXT,
   -- SHA-256 of the request that carried the nonce: the same nonce with another request is a conflict.
   nonce_request      TEXT,
@@ -128,19 +126,32 @@ CREATE TABLE jobs (
   -- Whoever runs the job holds this token; a write without it changes nothing.
   lease_token        TEXT,
   cancel_requested   INTEGER NOT NULL DEFAULT 0,
-  result             TEXT,
-  error              TEXT,
-  stack              TEXT,
   failure_class      TEXT,
   created_at         INTEGER NOT NULL,
   started_at         INTEGER,
   completed_at       INTEGER,
+  launch             TEXT NOT NULL,
+  -- The credential that the launch asks for by id: for an index, so that a credential's jobs are found without a look
+  -- into each.
+  credential_id      TEXT GENERATED ALWAYS AS
+                     (CASE WHEN json_valid(launch) THEN json_extract(launch, '$.credential_id') END) VIRTUAL,
+  -- The large ones come last: SQLite walks past all that stands before a column to read it.
+  params             TEXT NOT NULL,
+  error              TEXT,
+  stack              TEXT,
+  result             TEXT,
   UNIQUE (schedule_id, fire_at),
   UNIQUE (tenant_id, nonce)
 ) STRICT;
-CREATE INDEX jobs_queue ON jobs (created_at) WHERE status = 'queued';
-CREATE INDEX jobs_active ON jobs (status) WHERE status IN ('starting_browser', 'running');
+-- The queue of each tenant, what runs, and a list by status: all three.
+CREATE INDEX jobs_by_status ON jobs (status, tenant_id, created_at, id);
 CREATE INDEX jobs_by_tenant ON jobs (tenant_id, created_at, id);
+CREATE INDEX jobs_by_schedule ON jobs (schedule_id, tenant_id, created_at, id) WHERE schedule_id IS NOT NULL;
+CREATE INDEX jobs_by_workflow ON jobs (tenant_id, workflow, created_at, id);
+-- What unfinished jobs need: each (deployment, workflow) is one step away from the one before.
+CREATE INDEX jobs_unfinished ON jobs (tenant_id, deployment_id, workflow, id)
+  WHERE status IN ('queued', 'starting_browser', 'running');
+CREATE INDEX jobs_by_credential ON jobs (tenant_id, credential_id, status) WHERE credential_id IS NOT NULL;
 
 CREATE TABLE job_logs (
   id        INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -150,7 +161,7 @@ CREATE TABLE job_logs (
   message   TEXT NOT NULL,
   logged_at INTEGER NOT NULL
 ) STRICT;
-CREATE INDEX job_logs_by_job ON job_logs (job_id, id);
+CREATE INDEX job_logs_by_job ON job_logs (job_id, tenant_id, id);
 CREATE INDEX job_logs_by_tenant ON job_logs (tenant_id, id);
 
 CREATE TABLE webhook_endpoints (
@@ -187,7 +198,9 @@ CREATE TABLE deliveries (
 CREATE INDEX deliveries_waiting ON deliveries (tenant_id, url, next_attempt_at, id)
   WHERE status = 'pending' AND lease_token IS NULL;
 CREATE INDEX deliveries_in_flight ON deliveries (tenant_id, url) WHERE lease_token IS NOT NULL;
-CREATE INDEX deliveries_by_job ON deliveries (job_id);
+CREATE INDEX deliveries_by_job ON deliveries (job_id, tenant_id, created_at, id);
+CREATE INDEX deliveries_by_endpoint ON deliveries (webhook_endpoint_id, tenant_id, created_at, id)
+  WHERE webhook_endpoint_id IS NOT NULL;
 CREATE INDEX deliveries_by_tenant ON deliveries (tenant_id, created_at, id);
 
 -- The receivers that are owed something, a row each: what a claim goes by, so that one receiver's backlog is never

@@ -9,6 +9,7 @@ use crate::domain::{DeliveryId, EndpointId, Job, JobId, Receiver, SecretId, Tena
 use crate::store::{
     PageCursor,
     error::{Result, StoreError},
+    ops::query::Query,
     tx::{Row, Tx, params},
     value::Json,
 };
@@ -356,16 +357,21 @@ pub fn list(
     after: Option<PageCursor>,
     limit: u32,
 ) -> Result<Vec<DeliveryView>> {
-    let (at, id) = after.map(|cursor| (cursor.at, cursor.id)).unzip();
-    tx.query(
+    let endpoint = endpoint.map(|id| [id.into()]);
+    Query::new(
         "SELECT d.id, d.job_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts, d.next_attempt_at,
            d.created_at, a.status_code, a.latency_ms, a.error
          FROM deliveries d
          LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.number = d.attempts
-         WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.job_id = $2) AND ($3 IS NULL OR d.webhook_endpoint_id = $3)
-           AND ($4 IS NULL OR (d.created_at, d.id) < ($4, $5))
-         ORDER BY d.created_at DESC, d.id DESC LIMIT $6",
-        params![tenant, job, endpoint, at, id, limit],
+         WHERE d.tenant_id = ?",
+        [tenant.into()],
+    )
+    .and("d.job_id = ?", job.map(|id| [id.into()]))
+    .and("d.webhook_endpoint_id = ?", endpoint)
+    .after("(d.created_at, d.id) < (?, ?)", after)
+    .run(
+        tx,
+        ("ORDER BY d.created_at DESC, d.id DESC LIMIT ?", [limit.into()]),
         |row| {
             Ok(DeliveryView {
                 id: row.get("id")?,

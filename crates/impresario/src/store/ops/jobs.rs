@@ -1,5 +1,9 @@
 //! Jobs: created on request, claimed by a worker under a token, finished once.
 
+mod list;
+
+pub use list::{JobFilter, JobSummary, list};
+
 use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
@@ -12,7 +16,6 @@ use crate::domain::{
     callback_body, event_of,
 };
 use crate::store::{
-    PageCursor,
     error::{Result, StoreError},
     tx::{Row, Tx, params},
     value::Json,
@@ -143,42 +146,6 @@ pub fn by_nonce(
 pub fn get(tx: &mut Tx<'_>, tenant: TenantId, id: JobId) -> Result<Option<Job>> {
     let sql = format!("{SELECT} WHERE j.tenant_id = $1 AND j.id = $2");
     tx.query_opt(&sql, params![tenant, id], read)
-}
-
-/// What a list of jobs is narrowed to.
-#[derive(Debug, Clone, Default)]
-pub struct JobFilter {
-    /// Only those that stand here.
-    pub status: Option<JobStatus>,
-    /// Only those of this schedule.
-    pub schedule: Option<ScheduleId>,
-    /// Only those of this workflow.
-    pub workflow: Option<String>,
-    /// Only what comes after this row.
-    pub after: Option<PageCursor>,
-}
-
-/// The newest jobs of a tenant, at most `limit`.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: JobFilter, limit: u32) -> Result<Vec<Job>> {
-    let (at, id) = filter.after.map(|cursor| (cursor.at, cursor.id)).unzip();
-    let sql = format!(
-        "{SELECT}
-         WHERE j.tenant_id = $1
-           AND ($2 IS NULL OR j.status = $2)
-           AND ($3 IS NULL OR j.schedule_id = $3)
-           AND ($4 IS NULL OR j.workflow = $4)
-           AND ($5 IS NULL OR (j.created_at, j.id) < ($5, $6))
-         ORDER BY j.created_at DESC, j.id DESC LIMIT $7"
-    );
-    let status = filter.status.map(JobStatus::as_str);
-    tx.query(
-        &sql,
-        params![tenant, status, filter.schedule, filter.workflow, at, id, limit],
-        read,
-    )
 }
 
 /// Takes the oldest queued jobs, at most `limit`, for whoever holds `token`.

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 use crate::domain::{JobId, TenantId};
 use crate::store::{
     error::Result,
+    ops::query::Query,
     tx::{Tx, params},
 };
 
@@ -63,34 +64,74 @@ pub struct LogFilter {
     pub after: i64,
 }
 
+const ORDER: &str = "ORDER BY l.id LIMIT ?";
+
+fn query(tenant: TenantId, filter: LogFilter) -> Query {
+    let sql = "SELECT l.id, l.job_id, j.workflow, l.level, l.message, l.logged_at
+               FROM job_logs l JOIN jobs j ON j.id = l.job_id
+               WHERE l.tenant_id = ? AND l.id > ?";
+    Query::new(sql, [tenant.into(), filter.after.into()])
+        .and("l.job_id = ?", filter.job.map(|id| [id.into()]))
+        .and("j.workflow = ?", filter.workflow.map(|name| [name.into()]))
+        .and("l.level = ?", filter.level.map(|level| [level.into()]))
+}
+
 /// The lines of a tenant's jobs, oldest first, at most `limit`.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: LogFilter, limit: u32) -> Result<Vec<LogLine>> {
-    tx.query(
-        "SELECT l.id, l.job_id, j.workflow, l.level, l.message, l.logged_at
-         FROM job_logs l JOIN jobs j ON j.id = l.job_id
-         WHERE l.tenant_id = $1 AND l.id > $2 AND ($3 IS NULL OR l.job_id = $3)
-           AND ($4 IS NULL OR j.workflow = $4) AND ($5 IS NULL OR l.level = $5)
-         ORDER BY l.id LIMIT $6",
-        params![
-            tenant,
-            filter.after,
-            filter.job,
-            filter.workflow,
-            filter.level,
-            limit
-        ],
-        |row| {
-            Ok(LogLine {
-                number: row.get("id")?,
-                job: row.get("job_id")?,
-                workflow: row.get("workflow")?,
-                level: row.get("level")?,
-                message: row.get("message")?,
-                at: row.get("logged_at")?,
-            })
-        },
-    )
+    query(tenant, filter).run(tx, (ORDER, [limit.into()]), |row| {
+        Ok(LogLine {
+            number: row.get("id")?,
+            job: row.get("job_id")?,
+            workflow: row.get("workflow")?,
+            level: row.get("level")?,
+            message: row.get("message")?,
+            at: row.get("logged_at")?,
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ops::fixture::{Db, at};
+
+    fn line(text: &str) -> NewLogLine {
+        NewLogLine {
+            level: "info",
+            message: text.to_owned(),
+            at: at(0),
+        }
+    }
+
+    #[test]
+    fn the_lines_of_a_job_are_found_without_those_of_others() {
+        let db = Db::new();
+        let tenant = db.tenant();
+        let deployment = db.deployment(tenant, &[]);
+        let (quiet, loud) = (
+            db.job((tenant, deployment), "running", 0),
+            db.job((tenant, deployment), "running", 0),
+        );
+        db.run(|tx| append(tx, tenant, quiet, vec![line("first")]));
+        db.run(|tx| append(tx, tenant, loud, vec![line("noise"); 2_000]));
+        db.run(|tx| append(tx, tenant, quiet, vec![line("last")]));
+        let filter = || LogFilter {
+            job: Some(quiet),
+            ..LogFilter::default()
+        };
+        let (lines, work) = db.work(|tx| list(tx, tenant, filter(), 100));
+        let texts: Vec<_> = lines.iter().map(|line| line.message.as_str()).collect();
+        assert_eq!(texts, ["first", "last"]);
+        assert!(work < 200, "{work}");
+        let plan = db.run(|tx| query(tenant, filter()).plan(tx, (ORDER, [100_u32.into()])));
+        assert!(
+            plan.contains("l USING INDEX job_logs_by_job (job_id=? AND tenant_id=? AND id>?)"),
+            "{plan}"
+        );
+        let (_, work) = db.work(|tx| list(tx, tenant, LogFilter::default(), 10));
+        assert!(work < 500, "a page of all lines: {work}");
+    }
 }

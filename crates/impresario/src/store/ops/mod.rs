@@ -9,6 +9,7 @@ pub mod fires;
 mod fixture;
 pub mod jobs;
 pub mod logs;
+mod query;
 pub mod schedules;
 pub mod secrets;
 pub mod tenants;

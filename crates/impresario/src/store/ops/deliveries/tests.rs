@@ -265,3 +265,19 @@ fn what_is_put_into_the_outbox_is_due_at_once() {
     }
     assert_eq!(outbox.claim(7).len(), 2);
 }
+
+#[test]
+fn the_deliveries_of_a_job_or_an_endpoint_are_found_without_the_others() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    outbox.owe(tenant, "https://a.example/", (2_000, "delivered", 0));
+    let endpoint: EndpointId = outbox.db.id();
+    let sql = "UPDATE deliveries SET webhook_endpoint_id = $1 WHERE id = (SELECT MIN(id) FROM deliveries)";
+    outbox.db.sql(sql, params![endpoint]);
+    let unknown: JobId = outbox.db.id();
+    for (filter, count) in [((Some(unknown), None), 0), ((None, Some(endpoint)), 1)] {
+        let (found, work) = outbox.db.work(|tx| list(tx, tenant, filter, None, 50));
+        assert_eq!(found.len(), count);
+        assert!(work < 200, "{filter:?}: {work}");
+    }
+}
