@@ -9,7 +9,7 @@ use crate::domain::{DeliveryId, EndpointId, Job, JobId, Receiver, SecretId, Tena
 use crate::store::{
     PageCursor,
     error::{Result, StoreError},
-    ops::query::Query,
+    ops::{fair, query::Query},
     tx::{Row, Tx, params},
     value::Json,
 };
@@ -142,17 +142,15 @@ fn waiting(tx: &mut Tx<'_>, per_receiver: usize, now: Timestamp) -> Result<Vec<W
         Ok((row.get::<String>("tenant_id")?, row.get::<u32>("held")?))
     })?;
     let held: HashMap<_, _> = held.into_iter().collect();
-    let sql = "WITH RECURSIVE owed (tenant_id) AS (
-            SELECT MIN(tenant_id) FROM delivery_receivers WHERE turn_at IS NOT NULL
-            UNION ALL
-            SELECT (SELECT MIN(r.tenant_id) FROM delivery_receivers r
-                    WHERE r.turn_at IS NOT NULL AND r.tenant_id > o.tenant_id)
-            FROM owed o WHERE o.tenant_id IS NOT NULL)
-        SELECT o.tenant_id, (SELECT r.turn_at FROM delivery_receivers r
-            WHERE r.tenant_id = o.tenant_id AND r.turn_at <= $1 AND r.in_flight < $2
-            ORDER BY r.turn_at LIMIT 1) AS turn_at
-        FROM owed o WHERE o.tenant_id IS NOT NULL";
-    let tenants = tx.query(sql, params![now, per_receiver], |row| {
+    let sql = format!(
+        "{}
+         SELECT w.tenant_id, (SELECT r.turn_at FROM delivery_receivers r
+           WHERE r.tenant_id = w.tenant_id AND r.turn_at <= $1 AND r.in_flight < $2
+           ORDER BY r.turn_at LIMIT 1) AS turn_at
+         FROM waiting w WHERE w.tenant_id IS NOT NULL",
+        fair::waiting("delivery_receivers", "turn_at IS NOT NULL")
+    );
+    let tenants = tx.query(&sql, params![now, per_receiver], |row| {
         let (tenant, turn): (String, Option<Timestamp>) = (row.get("tenant_id")?, row.get("turn_at")?);
         let held = held.get(&tenant).copied().unwrap_or(0) as usize;
         Ok(turn.map(|turn| Waiting { tenant, held, turn }))

@@ -1,7 +1,9 @@
 //! Jobs: created on request, claimed by a worker under a token, finished once.
 
+mod claim;
 mod list;
 
+pub use claim::{any_queued, claim};
 pub use list::{JobFilter, JobSummary, list};
 
 use impresario_api::CallbackBody;
@@ -16,7 +18,7 @@ use crate::domain::{
     callback_body, event_of,
 };
 use crate::store::{
-    error::{Result, StoreError},
+    error::Result,
     tx::{Row, Tx, params},
     value::Json,
 };
@@ -146,44 +148,6 @@ pub fn by_nonce(
 pub fn get(tx: &mut Tx<'_>, tenant: TenantId, id: JobId) -> Result<Option<Job>> {
     let sql = format!("{SELECT} WHERE j.tenant_id = $1 AND j.id = $2");
     tx.query_opt(&sql, params![tenant, id], read)
-}
-
-/// Takes the oldest queued jobs, at most `limit`, for whoever holds `token`.
-///
-/// # Errors
-/// What the engine refuses. A job that cannot be read is failed on the spot, so that it does not stop the queue.
-pub fn claim(tx: &mut Tx<'_>, limit: usize, token: &str, now: Timestamp) -> Result<Vec<Job>> {
-    let sql = format!("{SELECT} WHERE j.status = 'queued' ORDER BY j.created_at, j.id LIMIT $1");
-    let queued = tx.query(&sql, params![limit], |row| {
-        Ok((row.get::<String>("id")?, read(row)))
-    })?;
-    let mut claimed = Vec::with_capacity(queued.len());
-    for (id, job) in queued {
-        match job {
-            Ok(mut job) => {
-                tx.execute_one(
-                    "UPDATE jobs SET status = 'starting_browser', lease_token = $2, attempt = attempt + 1, started_at = $3
-                     WHERE id = $1 AND status = 'queued'",
-                    params![&id, token, now],
-                )?;
-                job.status = JobStatus::StartingBrowser;
-                job.attempt += 1;
-                job.started_at = Some(now);
-                claimed.push(job);
-            }
-            Err(StoreError::Corrupt { column, reason, .. }) => {
-                let error = format!("this job cannot be read: column {column}: {reason}");
-                tracing::error!(job = %id, %error, "a queued job cannot be read");
-                tx.execute_one(
-                    "UPDATE jobs SET status = 'failed', error = $2, failure_class = 'internal', completed_at = $3
-                     WHERE id = $1",
-                    params![&id, error, now],
-                )?;
-            }
-            Err(other) => return Err(other),
-        }
-    }
-    Ok(claimed)
 }
 
 /// Notes that the workflow's code is about to be let go. `false` where the job is not the holder's any more, or was
@@ -385,16 +349,4 @@ pub fn recover(tx: &mut Tx<'_>, now: Timestamp, new_delivery: impl Fn() -> Deliv
         recovered.lost += 1;
     }
     Ok(recovered)
-}
-
-/// Whether any job waits for a worker.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn any_queued(tx: &mut Tx<'_>) -> Result<bool> {
-    Ok(tx
-        .query_opt("SELECT id FROM jobs WHERE status = 'queued' LIMIT 1", &[], |_| {
-            Ok(())
-        })?
-        .is_some())
 }

@@ -4,6 +4,7 @@
 pub mod credentials;
 pub mod deliveries;
 pub mod deployments;
+mod fair;
 pub mod fires;
 #[cfg(test)]
 mod fixture;
