@@ -35,31 +35,35 @@ CREATE TABLE bundles (
 ) STRICT;
 
 CREATE TABLE deployments (
-  id            TEXT PRIMARY KEY,
-  tenant_id     TEXT NOT NULL REFERENCES tenants (id),
-  bundle_sha256 TEXT NOT NULL REFERENCES bundles (sha256),
-  entry_point   TEXT NOT NULL,
-  description   TEXT,
-  status        TEXT NOT NULL CHECK (status IN ('building', 'ready', 'failed')),
-  build_error   TEXT,
-  -- What it exports, once it is ready: names, schemas, start URLs, viewports, declared credentials.
-  workflows     TEXT,
-  created_at    INTEGER NOT NULL,
-  built_at      INTEGER
+  -- The order in which they were accepted: a clock that is set cannot change it.
+  number         INTEGER PRIMARY KEY AUTOINCREMENT,
+  id             TEXT NOT NULL UNIQUE,
+  tenant_id      TEXT NOT NULL REFERENCES tenants (id),
+  bundle_sha256  TEXT NOT NULL REFERENCES bundles (sha256),
+  entry_point    TEXT NOT NULL,
+  description    TEXT,
+  status         TEXT NOT NULL CHECK (status IN ('building', 'ready', 'failed')),
+  created_at     INTEGER NOT NULL,
+  built_at       INTEGER,
+  build_error    TEXT,
+  -- The names of what it exports, once it is ready: what lists show.
+  workflow_names TEXT,
+  -- The same with schemas, start URLs, viewports, declared credentials: large, so it comes last.
+  workflows      TEXT
 ) STRICT;
-CREATE INDEX deployments_by_tenant ON deployments (tenant_id, created_at, id);
-CREATE INDEX deployments_building ON deployments (created_at) WHERE status = 'building';
+CREATE INDEX deployments_by_status ON deployments (status, tenant_id, number);
+CREATE INDEX deployments_by_tenant ON deployments (tenant_id, number);
 
 -- A name and the newest ready deployment that exports it.
 CREATE TABLE workflows (
-  id                    TEXT PRIMARY KEY,
-  tenant_id             TEXT NOT NULL REFERENCES tenants (id),
-  name                  TEXT NOT NULL,
-  deployment_id         TEXT NOT NULL REFERENCES deployments (id),
-  -- When that deployment was accepted: a slower, older build never takes the name back.
-  deployment_created_at INTEGER NOT NULL,
-  created_at            INTEGER NOT NULL,
-  updated_at            INTEGER NOT NULL,
+  id                TEXT PRIMARY KEY,
+  tenant_id         TEXT NOT NULL REFERENCES tenants (id),
+  name              TEXT NOT NULL,
+  deployment_id     TEXT NOT NULL REFERENCES deployments (id),
+  -- That deployment's: a slower, older build never takes the name back.
+  deployment_number INTEGER NOT NULL,
+  created_at        INTEGER NOT NULL,
+  updated_at        INTEGER NOT NULL,
   UNIQUE (tenant_id, name)
 ) STRICT;
 CREATE INDEX workflows_by_deployment ON workflows (deployment_id);
