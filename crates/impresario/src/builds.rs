@@ -51,7 +51,7 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken)
     }
     let waiting = app
         .store
-        .read("building_deployments", move |tx| {
+        .read_now("building_deployments", move |tx| {
             deployments::building(tx, &active, places)
         })
         .await?;
@@ -149,7 +149,7 @@ fn exported(found: builder::DiscoveredWorkflow) -> ExportedWorkflow {
 async fn archive(app: &App, id: DeploymentId) -> Result<Vec<u8>, String> {
     let archive = app
         .store
-        .read("bundle_archive", move |tx| deployments::archive(tx, id))
+        .read_now("bundle_archive", move |tx| deployments::archive(tx, id))
         .await;
     archive
         .map_err(|error| error.to_string())?

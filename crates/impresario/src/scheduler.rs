@@ -28,7 +28,7 @@ pub async fn run(app: &App, shutdown: &CancellationToken) {
 /// # Errors
 /// The store's.
 pub async fn tick(app: &App) -> store::Result<Next> {
-    let next = app.store.read("next_due", fires::next_due).await?;
+    let next = app.store.read_now("next_due", fires::next_due).await?;
     let Some(next) = next else { return Ok(Next::Idle) };
     let now = app.clock.now();
     if next > now {

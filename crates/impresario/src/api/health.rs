@@ -29,7 +29,7 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
         ok,
         detail,
     };
-    let mut checks = vec![match app.store.read("health", fires::next_due).await {
+    let mut checks = vec![match app.store.read_now("health", fires::next_due).await {
         Ok(_) => check("store", true, None),
         Err(error) => check("store", false, Some(error.to_string())),
     }];

@@ -59,7 +59,7 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     }
     let next = app
         .store
-        .read("next_delivery", |tx| deliveries::next_due(tx, MOST_PER_RECEIVER))
+        .read_now("next_delivery", |tx| deliveries::next_due(tx, MOST_PER_RECEIVER))
         .await?;
     let Some(next) = next else { return Ok(Next::Idle) };
     let now = app.clock.now();
@@ -134,7 +134,7 @@ async fn prepare(app: &App, delivery: &DueDelivery, at: Timestamp) -> anyhow::Re
     let (tenant, id) = (delivery.tenant, delivery.secret);
     let sealed = app
         .store
-        .read("delivery_secret", move |tx| secrets::get(tx, tenant, id))
+        .read_now("delivery_secret", move |tx| secrets::get(tx, tenant, id))
         .await?;
     let sealed = sealed.ok_or_else(|| anyhow::anyhow!("the secret {id} is gone"))?;
     let secret = vault::open(&app.keyring, tenant, id, &sealed)?;

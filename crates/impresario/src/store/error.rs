@@ -15,6 +15,12 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    /// It was a read for a request that did not come to its end in time, or that nobody waited for any more.
+    #[error("{operation}: it took too long and was stopped")]
+    TooSlow {
+        /// The operation's name.
+        operation: &'static str,
+    },
     /// The transaction that the operation shared with others could not be committed.
     #[error("{operation}: the commit failed: {reason}")]
     Commit {
