@@ -19,7 +19,8 @@ CREATE TABLE api_keys (
 ) STRICT;
 
 -- Ciphertext bound to its row. Rows are never changed: a new value is a new row, so that a job or a delivery keeps
--- the secret it was made with.
+-- the secret it was made with. A credential's goes with it: jobs refer to the credential. Every column that refers
+-- to a secret has an index, because each is looked through before a row may go.
 CREATE TABLE secrets (
   id         TEXT PRIMARY KEY,
   tenant_id  TEXT NOT NULL REFERENCES tenants (id),
@@ -94,6 +95,7 @@ CREATE TABLE schedules (
 ) STRICT;
 CREATE INDEX schedules_due ON schedules (next_fire_at) WHERE enabled = 1;
 CREATE INDEX schedules_by_tenant ON schedules (tenant_id, created_at, id);
+CREATE INDEX schedules_by_secret ON schedules (callback_secret_id) WHERE callback_secret_id IS NOT NULL;
 
 -- The ledger: one row per instant that was accounted for. A row of outcome 'missed' stands for `missed` instants,
 -- from `fire_at` to `missed_until`. It outlives its schedule.
@@ -156,17 +158,20 @@ CREATE INDEX jobs_by_workflow ON jobs (tenant_id, workflow, created_at, id);
 CREATE INDEX jobs_unfinished ON jobs (tenant_id, deployment_id, workflow, id)
   WHERE status IN ('queued', 'starting_browser', 'running');
 CREATE INDEX jobs_by_credential ON jobs (tenant_id, credential_id, status) WHERE credential_id IS NOT NULL;
+CREATE INDEX jobs_by_secret ON jobs (callback_secret_id) WHERE callback_secret_id IS NOT NULL;
 
 CREATE TABLE job_logs (
-  id        INTEGER PRIMARY KEY AUTOINCREMENT,
   tenant_id TEXT NOT NULL,
+  -- Counted for each tenant by itself: it is shown as the place where a list goes on, and must not tell how much
+  -- others write.
+  number    INTEGER NOT NULL,
   job_id    TEXT NOT NULL REFERENCES jobs (id),
   level     TEXT NOT NULL CHECK (level IN ('info', 'warn', 'error')),
   message   TEXT NOT NULL,
-  logged_at INTEGER NOT NULL
+  logged_at INTEGER NOT NULL,
+  UNIQUE (tenant_id, number)
 ) STRICT;
-CREATE INDEX job_logs_by_job ON job_logs (job_id, tenant_id, id);
-CREATE INDEX job_logs_by_tenant ON job_logs (tenant_id, id);
+CREATE INDEX job_logs_by_job ON job_logs (job_id, tenant_id, number);
 
 CREATE TABLE webhook_endpoints (
   id          TEXT PRIMARY KEY,
@@ -179,6 +184,7 @@ CREATE TABLE webhook_endpoints (
   updated_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX webhook_endpoints_by_tenant ON webhook_endpoints (tenant_id, created_at, id);
+CREATE INDEX webhook_endpoints_by_secret ON webhook_endpoints (secret_id);
 
 -- The outbox. The id is the `webhook-id` of every attempt.
 CREATE TABLE deliveries (
@@ -206,6 +212,7 @@ CREATE INDEX deliveries_by_job ON deliveries (job_id, tenant_id, created_at, id)
 CREATE INDEX deliveries_by_endpoint ON deliveries (webhook_endpoint_id, tenant_id, created_at, id)
   WHERE webhook_endpoint_id IS NOT NULL;
 CREATE INDEX deliveries_by_tenant ON deliveries (tenant_id, created_at, id);
+CREATE INDEX deliveries_by_secret ON deliveries (secret_id);
 
 -- The receivers that are owed something, a row each: what a claim goes by, so that one receiver's backlog is never
 -- walked to find another's delivery. Each row is worked out anew from `deliveries` whenever those change.
@@ -243,3 +250,4 @@ CREATE TABLE credentials (
   updated_at INTEGER NOT NULL,
   UNIQUE (tenant_id, name)
 ) STRICT;
+CREATE INDEX credentials_by_secret ON credentials (secret_id);

@@ -98,7 +98,7 @@ pub fn upsert(
 ) -> Result<(CredentialId, bool)> {
     match by_name(tx, tenant, name)? {
         Some(known) => {
-            write(tx, tenant, known.id, (None, Some(secret)), now)?;
+            write(tx, tenant, &known, (None, Some(secret)), now)?;
             Ok((known.id, true))
         }
         None => create(tx, tenant, (id, name), secret, now).map(|_| (id, false)),
@@ -127,9 +127,9 @@ pub fn update(
     (name, secret): (Option<String>, Option<SealedSecret>),
     now: Timestamp,
 ) -> Result<Change> {
-    if by_id(tx, tenant, id)?.is_none() {
+    let Some(known) = by_id(tx, tenant, id)? else {
         return Ok(Change::Unknown);
-    }
+    };
     if let Some(name) = &name
         && by_name(tx, tenant, name)?.is_some_and(|other| other.id != id)
     {
@@ -137,13 +137,14 @@ pub fn update(
             "name: there is a credential \"{name}\" already"
         )));
     }
-    write(tx, tenant, id, (name, secret), now).map(|()| Change::Done)
+    write(tx, tenant, &known, (name, secret), now).map(|()| Change::Done)
 }
 
+/// A new value takes the old one's place: nothing but the credential refers to it, so it is not kept.
 fn write(
     tx: &mut Tx<'_>,
     tenant: TenantId,
-    id: CredentialId,
+    known: &Credential,
     (name, secret): (Option<String>, Option<SealedSecret>),
     now: Timestamp,
 ) -> Result<()> {
@@ -154,11 +155,15 @@ fn write(
     tx.execute_one(
         "UPDATE credentials SET name = COALESCE($3, name), secret_id = COALESCE($4, secret_id), updated_at = $5
          WHERE tenant_id = $1 AND id = $2",
-        params![tenant, id, name, secret_id, now],
-    )
+        params![tenant, known.id, name, secret_id, now],
+    )?;
+    match secret_id {
+        Some(_) => secrets::remove(tx, tenant, known.secret),
+        None => Ok(()),
+    }
 }
 
-/// Removes a credential, unless a job that is waiting or running asks for it.
+/// Removes a credential and its value, unless a job that is waiting or running asks for it.
 ///
 /// # Errors
 /// What the engine refuses.
@@ -175,6 +180,7 @@ pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: CredentialId) -> Result<Cha
         "DELETE FROM credentials WHERE tenant_id = $1 AND id = $2",
         params![tenant, id],
     )?;
+    secrets::remove(tx, tenant, credential.secret)?;
     Ok(Change::Done)
 }
 
@@ -325,13 +331,55 @@ mod tests {
     }
 
     #[test]
+    fn the_value_of_a_credential_goes_with_it() {
+        let db = Db::new();
+        let tenant = db.tenant();
+        let values = || {
+            db.run(|tx| {
+                let sql = "SELECT s.id FROM secrets s LEFT JOIN credentials c ON c.secret_id = s.id";
+                tx.query(sql, &[], |row| row.get::<SecretId>("id"))
+            })
+        };
+        let id = credential(&db, tenant, "portal");
+        for change in 0..3 {
+            let secret = sealed(&db);
+            let new = secret.id;
+            db.run(|tx| match change {
+                0 => upsert(tx, tenant, (id, "portal"), secret, at(1)).map(|_| ()),
+                1 => update(tx, tenant, id, (Some("new".to_owned()), Some(secret)), at(1)).map(|_| ()),
+                _ => upsert(tx, tenant, (id, "new"), secret, at(1)).map(|_| ()),
+            });
+            assert_eq!(values(), [new]);
+            assert_eq!(db.run(|tx| by_id(tx, tenant, id)).unwrap().secret, new);
+        }
+        let kept = values();
+        db.run(|tx| update(tx, tenant, id, (Some("name".to_owned()), None), at(2)));
+        assert_eq!(values(), kept, "a new name alone keeps the value");
+        assert_eq!(db.run(|tx| delete(tx, tenant, id)), Change::Done);
+        assert!(values().is_empty());
+    }
+
+    #[test]
     fn a_delete_costs_the_same_however_many_jobs_wait() {
         let work = |jobs: u32| {
             let (db, tenant, [declaring, other]) = deployed();
             let id = credential(&db, tenant, "unrelated");
             for number in 0..jobs {
                 let deployment = if number % 2 == 0 { declaring } else { other };
-                db.job((tenant, deployment), "queued", 0);
+                let job = db.job((tenant, deployment), "queued", 0);
+                // The database looks for what refers to the value before it lets that go.
+                let secret = sealed(&db);
+                let secret_id = secret.id;
+                db.run(|tx| secrets::insert(tx, tenant, secret, at(0)));
+                db.sql(
+                    "UPDATE jobs SET callback_secret_id = $2 WHERE id = $1",
+                    params![job, secret_id],
+                );
+                db.sql(
+                    "INSERT INTO deliveries (id, tenant_id, job_id, url, secret_id, event, body, status, created_at)
+                     VALUES ($1, $2, $3, '', $4, '', '', 'delivered', 0)",
+                    params![db.id::<JobId>(), tenant, job, secret_id],
+                );
             }
             let (done, work) = db.work(|tx| delete(tx, tenant, id));
             assert_eq!(done, Change::Done);
