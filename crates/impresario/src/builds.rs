@@ -40,10 +40,23 @@ pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationTok
 }
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) -> store::Result<Next> {
-    let limit = u32::try_from(MOST_AT_ONCE).unwrap_or(u32::MAX);
+    let active: Vec<_> = app
+        .active_builds
+        .ids
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .copied()
+        .collect();
+    let places = MOST_AT_ONCE.saturating_sub(active.len());
+    if places == 0 {
+        return Ok(Next::Idle);
+    }
     let waiting = app
         .store
-        .read("building_deployments", move |tx| deployments::building(tx, limit))
+        .read_now("building_deployments", move |tx| {
+            deployments::building(tx, &active, places)
+        })
         .await?;
     for deployment in waiting {
         if !app
@@ -184,7 +197,7 @@ fn exported(found: builder::DiscoveredWorkflow) -> ExportedWorkflow {
 async fn archive(app: &App, id: DeploymentId) -> Result<Vec<u8>, String> {
     let archive = app
         .store
-        .read("bundle_archive", move |tx| deployments::archive(tx, id))
+        .read_now("bundle_archive", move |tx| deployments::archive(tx, id))
         .await;
     archive
         .map_err(|error| error.to_string())?

@@ -87,7 +87,7 @@ async fn realign(app: &App) -> store::Result<()> {
 /// # Errors
 /// The store's.
 pub async fn tick(app: &App) -> store::Result<Next> {
-    let next = app.store.read("next_due", fires::next_due).await?;
+    let next = app.store.read_now("next_due", fires::next_due).await?;
     let Some(next) = next else {
         return Ok(Next::Idle);
     };

@@ -19,7 +19,8 @@ CREATE TABLE api_keys (
 ) STRICT;
 
 -- Ciphertext bound to its row. Rows are never changed: a new value is a new row, so that a job or a delivery keeps
--- the secret it was made with.
+-- the secret it was made with. A credential's goes with it: jobs refer to the credential. Every column that refers
+-- to a secret has an index, because each is looked through before a row may go.
 CREATE TABLE secrets (
   id         TEXT PRIMARY KEY,
   tenant_id  TEXT NOT NULL REFERENCES tenants (id),
@@ -41,33 +42,37 @@ CREATE TABLE bundles (
 ) STRICT;
 
 CREATE TABLE deployments (
-  id            TEXT PRIMARY KEY,
-  tenant_id     TEXT NOT NULL REFERENCES tenants (id),
-  bundle_sha256 TEXT NOT NULL REFERENCES bundles (sha256),
-  entry_point   TEXT NOT NULL,
-  description   TEXT,
-  status        TEXT NOT NULL CHECK (status IN ('building', 'ready', 'failed')),
-  build_error   TEXT,
+  -- The order in which they were accepted: a clock that is set cannot change it.
+  number         INTEGER PRIMARY KEY AUTOINCREMENT,
+  id             TEXT NOT NULL UNIQUE,
+  tenant_id      TEXT NOT NULL REFERENCES tenants (id),
+  bundle_sha256  TEXT NOT NULL REFERENCES bundles (sha256),
+  entry_point    TEXT NOT NULL,
+  description    TEXT,
+  status         TEXT NOT NULL CHECK (status IN ('building', 'ready', 'failed')),
+  created_at     INTEGER NOT NULL,
+  built_at       INTEGER,
+  build_error    TEXT,
   -- Builds that were begun: one that takes the server down is not begun for ever.
   build_attempts INTEGER NOT NULL DEFAULT 0,
-  -- What it exports, once it is ready: names, schemas, start URLs, viewports, declared credentials.
-  workflows     TEXT,
-  created_at    INTEGER NOT NULL,
-  built_at      INTEGER
+  -- The names of what it exports, once it is ready: what lists show.
+  workflow_names TEXT,
+  -- The same with schemas, start URLs, viewports, declared credentials: large, so it comes last.
+  workflows      TEXT
 ) STRICT;
-CREATE INDEX deployments_by_tenant ON deployments (tenant_id, created_at, id);
-CREATE INDEX deployments_building ON deployments (created_at) WHERE status = 'building';
+CREATE INDEX deployments_by_status ON deployments (status, tenant_id, number);
+CREATE INDEX deployments_by_tenant ON deployments (tenant_id, number);
 
 -- A name and the newest ready deployment that exports it.
 CREATE TABLE workflows (
-  id                    TEXT PRIMARY KEY,
-  tenant_id             TEXT NOT NULL REFERENCES tenants (id),
-  name                  TEXT NOT NULL,
-  deployment_id         TEXT NOT NULL REFERENCES deployments (id),
-  -- When that deployment was accepted: a slower, older build never takes the name back.
-  deployment_created_at INTEGER NOT NULL,
-  created_at            INTEGER NOT NULL,
-  updated_at            INTEGER NOT NULL,
+  id                TEXT PRIMARY KEY,
+  tenant_id         TEXT NOT NULL REFERENCES tenants (id),
+  name              TEXT NOT NULL,
+  deployment_id     TEXT NOT NULL REFERENCES deployments (id),
+  -- That deployment's: a slower, older build never takes the name back.
+  deployment_number INTEGER NOT NULL,
+  created_at        INTEGER NOT NULL,
+  updated_at        INTEGER NOT NULL,
   UNIQUE (tenant_id, name)
 ) STRICT;
 CREATE INDEX workflows_by_deployment ON workflows (deployment_id);
@@ -98,6 +103,7 @@ CREATE TABLE schedules (
 ) STRICT;
 CREATE INDEX schedules_due ON schedules (next_fire_at) WHERE enabled = 1;
 CREATE INDEX schedules_by_tenant ON schedules (tenant_id, created_at, id);
+CREATE INDEX schedules_by_secret ON schedules (callback_secret_id) WHERE callback_secret_id IS NOT NULL;
 
 -- The ledger: one row per instant that was accounted for. A row of outcome 'missed' stands for `missed` instants,
 -- from `fire_at` to `missed_until`. It outlives its schedule.
@@ -123,8 +129,6 @@ CREATE TABLE jobs (
   workflow_id        TEXT NOT NULL,
   workflow           TEXT NOT NULL,
   deployment_id      TEXT NOT NULL REFERENCES deployments (id),
-  params             TEXT NOT NULL,
-  launch             TEXT NOT NULL,
   nonce              TEXT,
   -- SHA-256 of the request that carried the nonce: the same nonce with another request is a conflict.
   nonce_request      TEXT,
@@ -137,30 +141,46 @@ CREATE TABLE jobs (
   -- Whoever runs the job holds this token; a write without it changes nothing.
   lease_token        TEXT,
   cancel_requested   INTEGER NOT NULL DEFAULT 0,
-  result             TEXT,
-  error              TEXT,
-  stack              TEXT,
   failure_class      TEXT,
   created_at         INTEGER NOT NULL,
   started_at         INTEGER,
   completed_at       INTEGER,
+  launch             TEXT NOT NULL,
+  -- The credential that the launch asks for by id: for an index, so that a credential's jobs are found without a look
+  -- into each.
+  credential_id      TEXT GENERATED ALWAYS AS
+                     (CASE WHEN json_valid(launch) THEN json_extract(launch, '$.credential_id') END) VIRTUAL,
+  -- The large ones come last: SQLite walks past all that stands before a column to read it.
+  params             TEXT NOT NULL,
+  error              TEXT,
+  stack              TEXT,
+  result             TEXT,
   UNIQUE (schedule_id, fire_at),
   UNIQUE (tenant_id, nonce)
 ) STRICT;
-CREATE INDEX jobs_queue ON jobs (created_at) WHERE status = 'queued';
-CREATE INDEX jobs_active ON jobs (status) WHERE status IN ('starting_browser', 'running');
+-- The queue of each tenant, what runs, and a list by status: all three.
+CREATE INDEX jobs_by_status ON jobs (status, tenant_id, created_at, id);
 CREATE INDEX jobs_by_tenant ON jobs (tenant_id, created_at, id);
+CREATE INDEX jobs_by_schedule ON jobs (schedule_id, tenant_id, created_at, id) WHERE schedule_id IS NOT NULL;
+CREATE INDEX jobs_by_workflow ON jobs (tenant_id, workflow, created_at, id);
+-- What unfinished jobs need: each (deployment, workflow) is one step away from the one before.
+CREATE INDEX jobs_unfinished ON jobs (tenant_id, deployment_id, workflow, id)
+  WHERE status IN ('queued', 'starting_browser', 'running');
+CREATE INDEX jobs_by_credential ON jobs (tenant_id, credential_id, status) WHERE credential_id IS NOT NULL;
+CREATE INDEX jobs_by_secret ON jobs (callback_secret_id) WHERE callback_secret_id IS NOT NULL;
 
 CREATE TABLE job_logs (
-  id        INTEGER PRIMARY KEY AUTOINCREMENT,
   tenant_id TEXT NOT NULL,
+  -- Counted for each tenant by itself: it is shown as the place where a list goes on, and must not tell how much
+  -- others write.
+  number    INTEGER NOT NULL,
   job_id    TEXT NOT NULL REFERENCES jobs (id),
   level     TEXT NOT NULL CHECK (level IN ('info', 'warn', 'error')),
   message   TEXT NOT NULL,
-  logged_at INTEGER NOT NULL
+  logged_at INTEGER NOT NULL,
+  UNIQUE (tenant_id, number)
 ) STRICT;
-CREATE INDEX job_logs_by_job ON job_logs (job_id, id);
-CREATE INDEX job_logs_by_tenant ON job_logs (tenant_id, id);
+CREATE INDEX job_logs_by_job ON job_logs (job_id, tenant_id, number);
 
 CREATE TABLE webhook_endpoints (
   id          TEXT PRIMARY KEY,
@@ -173,6 +193,7 @@ CREATE TABLE webhook_endpoints (
   updated_at  INTEGER NOT NULL
 ) STRICT;
 CREATE INDEX webhook_endpoints_by_tenant ON webhook_endpoints (tenant_id, created_at, id);
+CREATE INDEX webhook_endpoints_by_secret ON webhook_endpoints (secret_id);
 
 -- The outbox. The id is the `webhook-id` of every attempt.
 CREATE TABLE deliveries (
@@ -192,9 +213,30 @@ CREATE TABLE deliveries (
   created_at          INTEGER NOT NULL,
   completed_at        INTEGER
 ) STRICT;
-CREATE INDEX deliveries_due ON deliveries (next_attempt_at) WHERE status = 'pending';
-CREATE INDEX deliveries_by_job ON deliveries (job_id);
+-- What one receiver is owed, in order, and what is under way: neither grows with the history.
+CREATE INDEX deliveries_waiting ON deliveries (tenant_id, url, next_attempt_at, id)
+  WHERE status = 'pending' AND lease_token IS NULL;
+CREATE INDEX deliveries_in_flight ON deliveries (tenant_id, url) WHERE lease_token IS NOT NULL;
+CREATE INDEX deliveries_by_job ON deliveries (job_id, tenant_id, created_at, id);
+CREATE INDEX deliveries_by_endpoint ON deliveries (webhook_endpoint_id, tenant_id, created_at, id)
+  WHERE webhook_endpoint_id IS NOT NULL;
 CREATE INDEX deliveries_by_tenant ON deliveries (tenant_id, created_at, id);
+CREATE INDEX deliveries_by_secret ON deliveries (secret_id);
+
+-- The receivers that are owed something, a row each: what a claim goes by, so that one receiver's backlog is never
+-- walked to find another's delivery. Each row is worked out anew from `deliveries` whenever those change.
+CREATE TABLE delivery_receivers (
+  tenant_id TEXT NOT NULL REFERENCES tenants (id),
+  url       TEXT NOT NULL,
+  in_flight INTEGER NOT NULL,
+  -- Its place in the queue: when its next attempt is due, or when it was last served, whichever is later. NULL where
+  -- all that it is owed is under way.
+  turn_at   INTEGER,
+  served_at INTEGER,
+  PRIMARY KEY (tenant_id, url)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX delivery_receivers_by_turn ON delivery_receivers (turn_at) WHERE turn_at IS NOT NULL;
+CREATE INDEX delivery_receivers_by_tenant ON delivery_receivers (tenant_id, turn_at) WHERE turn_at IS NOT NULL;
 
 CREATE TABLE delivery_attempts (
   delivery_id      TEXT NOT NULL REFERENCES deliveries (id),
@@ -217,3 +259,4 @@ CREATE TABLE credentials (
   updated_at INTEGER NOT NULL,
   UNIQUE (tenant_id, name)
 ) STRICT;
+CREATE INDEX credentials_by_secret ON credentials (secret_id);

@@ -11,7 +11,10 @@ use super::{ApiError, Fields, Flaw, auth::Tenant, ok, page};
 use crate::{
     app::App,
     domain::{Deployment, DeploymentId, DeploymentStatus, TenantId, rfc3339},
-    store::{hex, ops::deployments},
+    store::{
+        hex,
+        ops::deployments::{self, DeploymentSummary},
+    },
 };
 
 /// What the official client's own default is.
@@ -99,7 +102,7 @@ pub(super) async fn sync(
     let id = DeploymentId(input.finish_with(|| id)?);
     let found = app
         .store
-        .read("get_deployment", move |tx| deployments::get(tx, tenant.0, id))
+        .read("get_deployment", move |tx| deployments::find(tx, tenant.0, id))
         .await?;
     let found =
         found.ok_or_else(|| ApiError::not_found(format!("deployment: there is no deployment {id}")))?;
@@ -125,7 +128,7 @@ pub(super) async fn newest(
     tenant: TenantId,
     status: Option<DeploymentStatus>,
     limit: u32,
-) -> Result<Vec<Deployment>, ApiError> {
+) -> Result<Vec<DeploymentSummary>, ApiError> {
     Ok(app
         .store
         .read("list_deployments", move |tx| {
@@ -135,7 +138,7 @@ pub(super) async fn newest(
 }
 
 /// A deployment as every answer shows it.
-pub(super) fn view(deployment: &Deployment) -> wire::Deployment {
+pub(super) fn view(deployment: &DeploymentSummary) -> wire::Deployment {
     let place = format!("sha256:{}", deployment.bundle);
     wire::Deployment {
         id: deployment.id.to_string(),
@@ -147,9 +150,6 @@ pub(super) fn view(deployment: &Deployment) -> wire::Deployment {
         entry_point: deployment.entry_point.clone(),
         built_at: deployment.built_at.map(rfc3339),
         created_at: rfc3339(deployment.created_at),
-        workflows: deployment
-            .workflows
-            .as_ref()
-            .map(|workflows| workflows.iter().map(|workflow| workflow.name.clone()).collect()),
+        workflows: deployment.workflows.clone(),
     }
 }

@@ -15,6 +15,9 @@ use crate::store::StoreError;
 
 use super::{envelope::json_response, layers::current_request_id};
 
+/// When to come back with what took too long: at once it would only take long again.
+const AFTER_TOO_SLOW: Duration = Duration::from_secs(5);
+
 /// An error answer.
 ///
 /// The cause of an error of the server's own is logged once, when the answer is made, and never shown to the client.
@@ -173,7 +176,8 @@ impl From<anyhow::Error> for ApiError {
 }
 
 impl From<StoreError> for ApiError {
-    /// What a full disk refuses, say, may go through later; everything else is a fault.
+    /// What a full disk refuses, say, may go through later, and so may a read that took too long; everything else is a
+    /// fault.
     fn from(error: StoreError) -> Self {
         if error.is_unavailable() {
             let message = "the server cannot reach its database right now; nothing was changed";
@@ -181,6 +185,12 @@ impl From<StoreError> for ApiError {
                 cause: Some(error.into()),
                 ..Self::service_unavailable(message, None)
             }
+        } else if let StoreError::TooSlow { operation } = error {
+            tracing::warn!(operation, "a read for a request took too long and was stopped");
+            Self::service_unavailable(
+                "this took too long and was stopped; ask for less (name a job, say, or a smaller limit) or try again",
+                Some(AFTER_TOO_SLOW),
+            )
         } else {
             Self::internal(error)
         }
@@ -299,6 +309,14 @@ mod tests {
                 assert!(!body.contains(inner), "{inner}: {body}");
             }
         }
+    }
+
+    #[tokio::test]
+    async fn what_took_too_long_may_be_tried_again() {
+        let error = StoreError::TooSlow { operation: "list" };
+        let (status, body, retry) = sent(error.into()).await;
+        assert_eq!((status.as_u16(), retry.unwrap().as_bytes()), (503, &b"5"[..]));
+        assert_eq!(body["json"]["code"], "SERVICE_UNAVAILABLE");
     }
 
     #[tokio::test]

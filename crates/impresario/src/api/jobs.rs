@@ -203,7 +203,7 @@ pub(super) async fn list(
             status: job.status.as_str().to_owned(),
             created_at: rfc3339(job.created_at),
             completed_at: job.completed_at.map(rfc3339),
-            schedule_id: job.schedule.map(|(id, _)| id.to_string()),
+            schedule_id: job.schedule.map(|id| id.to_string()),
         })
         .collect();
     Ok(ok(wire::JobList { jobs, next_cursor }))

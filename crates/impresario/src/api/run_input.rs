@@ -18,6 +18,8 @@ use crate::{
 /// The names of workflows that are looked for, in characters: every name that a bundle may have is among them, because
 /// no text has more characters than bytes.
 pub(super) const WORKFLOW_NAME: std::ops::RangeInclusive<usize> = 1..=NAME_MAX;
+/// Among how many names the nearest to one that is not deployed is looked for.
+const NAMES_COMPARED: u32 = 1000;
 const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// What an input says of the start of runs; on a create everything is said of a [`Launch`] with the defaults.
@@ -151,11 +153,11 @@ pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Re
     }
     let names = app
         .store
-        .read("list_workflows", move |tx| {
-            deployments::list_workflows(tx, tenant)
+        .read("workflow_names", move |tx| {
+            deployments::workflow_names(tx, tenant, NAMES_COMPARED)
         })
         .await?;
-    let known: Vec<&str> = names.iter().map(|workflow| workflow.name.as_str()).collect();
+    let known: Vec<&str> = names.iter().map(String::as_str).collect();
     let nearest = nearest(name, &known);
     let hint = nearest
         .map(|nearest| format!("; did you mean \"{nearest}\"?"))

@@ -18,6 +18,8 @@ use crate::{
     },
 };
 
+/// The end of a job is told to each active one, so their number bounds what a job puts into the outbox.
+const MOST_ENDPOINTS: u32 = 50;
 const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 const DESCRIPTION: std::ops::RangeInclusive<usize> = 0..=1000;
 
@@ -58,11 +60,17 @@ pub(super) async fn create(
         updated_at: now,
     };
     let (id, secret) = (endpoint.id, run_input::seal(&app, tenant.0, &plain));
-    app.store
+    if !app
+        .store
         .write("create_webhook", move |tx| {
-            webhooks::create(tx, tenant.0, endpoint, secret)
+            webhooks::create(tx, tenant.0, (endpoint, secret), MOST_ENDPOINTS)
         })
-        .await?;
+        .await?
+    {
+        return Err(ApiError::conflict(format!(
+            "webhook: there are {MOST_ENDPOINTS} webhook endpoints already, the most there may be; delete one first"
+        )));
+    }
     let message = match made {
         Some(_) => "webhook endpoint created; its signing secret is shown this once",
         None => "webhook endpoint created",

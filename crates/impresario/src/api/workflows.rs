@@ -33,8 +33,8 @@ pub(super) async fn list(
         .into_iter()
         .map(|workflow| wire::DeployedWorkflow {
             name: workflow.name,
-            deployment_id: workflow.deployment.id.to_string(),
-            deployment_status: workflow.deployment.status.as_str().to_owned(),
+            deployment_id: workflow.deployment.to_string(),
+            deployment_status: workflow.status.as_str().to_owned(),
             created_at: rfc3339(workflow.created_at),
             updated_at: rfc3339(workflow.updated_at),
         })

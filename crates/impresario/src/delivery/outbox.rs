@@ -40,7 +40,11 @@ const AFTER_FAULT: Duration = Duration::from_secs(1);
 /// # Errors
 /// The store's.
 pub async fn recover(app: &App) -> store::Result<()> {
-    let freed = app.store.write("recover_deliveries", deliveries::recover).await?;
+    let now = app.clock.now();
+    let freed = app
+        .store
+        .write("recover_deliveries", move |tx| deliveries::recover(tx, now))
+        .await?;
     if freed > 0 {
         tracing::warn!(freed, "deliveries of an earlier server are sent again");
     }
@@ -71,9 +75,11 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     if free == 0 {
         return Ok(Next::Idle);
     }
-    let Some(next) = app.store.read("next_delivery", deliveries::next_due).await? else {
-        return Ok(Next::Idle);
-    };
+    let next = app
+        .store
+        .read_now("next_delivery", |tx| deliveries::next_due(tx, MOST_PER_RECEIVER))
+        .await?;
+    let Some(next) = next else { return Ok(Next::Idle) };
     let now = app.clock.now();
     if next > now {
         return Ok(Next::At(next));
@@ -86,7 +92,7 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
             deliveries::claim(tx, (free, MOST_PER_RECEIVER), &lease, now)
         })
         .await?;
-    // Due, but its receiver has all it may have: the end of one of those rings again.
+    // Due, but its tenant has all it may have: the end of one of those rings again.
     if claimed.is_empty() {
         return Ok(Next::Idle);
     }
@@ -174,7 +180,7 @@ async fn prepare(app: &App, delivery: &DueDelivery, at: Timestamp) -> store::Res
     let (tenant, id) = (delivery.tenant, delivery.secret);
     let sealed = app
         .store
-        .read("delivery_secret", move |tx| secrets::get(tx, tenant, id))
+        .read_now("delivery_secret", move |tx| secrets::get(tx, tenant, id))
         .await?;
     let Some(sealed) = sealed else {
         return Ok(Err("its signing secret is gone".to_owned()));

@@ -1,4 +1,4 @@
-//! The SQLite engine: files, locks, PRAGMAs, migrations, the writer thread and the readers.
+//! The SQLite engine: files, locks, PRAGMAs, migrations and the writer thread.
 //!
 //! All writes go through one thread, which runs the operations that have queued up in one transaction, each in a
 //! savepoint of its own, and commits them together (group commit): an operation is answered only once it is on disk.
@@ -7,18 +7,19 @@ use std::{
     any::Any,
     fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags, TransactionBehavior};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::{mpsc, oneshot};
 
 use super::{
     directory,
     error::{Result, StoreError},
     migrate,
+    readers::{LONGEST, Readers},
     tx::Tx,
 };
 
@@ -34,9 +35,6 @@ const MOST_IN_A_COMMIT: usize = 256;
 
 /// Operations that wait for the writer beyond this number make their callers wait.
 const WRITE_QUEUE: usize = 1024;
-
-/// Concurrent readers.
-const READERS: usize = 4;
 
 /// Who opens the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,12 +59,6 @@ impl std::fmt::Debug for Engine {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Engine").finish_non_exhaustive()
     }
-}
-
-struct Readers {
-    path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
-    slots: Semaphore,
 }
 
 /// An operation that waits for the writer.
@@ -141,11 +133,7 @@ impl Engine {
             .name("store-writer".to_owned())
             .spawn(move || write_loop(&connection, queue, &failure))
             .map_err(|error| StoreError::Open(format!("cannot start the writer thread: {error}")))?;
-        let readers = Arc::new(Readers {
-            path,
-            idle: Mutex::new(Vec::new()),
-            slots: Semaphore::new(READERS),
-        });
+        let readers = Arc::new(Readers::new(path, LONGEST));
         Ok(Self {
             writer,
             readers,
@@ -186,45 +174,9 @@ impl Engine {
             .clone()
     }
 
-    /// Runs `body` on a snapshot.
-    pub(super) async fn read<T, F>(&self, name: &'static str, body: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let closed = |_| StoreError::Closed { operation: name };
-        let readers = Arc::clone(&self.readers);
-        let _slot = self.readers.slots.acquire().await.map_err(closed)?;
-        tokio::task::spawn_blocking(move || readers.run(name, body))
-            .await
-            .map_err(|error| StoreError::Panicked {
-                operation: name,
-                message: error.to_string(),
-            })?
-    }
-}
-
-impl Readers {
-    fn run<T>(&self, name: &'static str, body: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> Result<T> {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-        let mut connection = match idle {
-            Some(connection) => connection,
-            None => connect(&self.path, true)?,
-        };
-        let engine = |source| StoreError::Engine {
-            operation: name,
-            source,
-        };
-        let snapshot = connection
-            .transaction_with_behavior(TransactionBehavior::Deferred)
-            .map_err(engine)?;
-        let outcome = guarded(name, || body(&mut Tx::new(&snapshot, name)));
-        snapshot.finish().map_err(engine)?;
-        self.idle
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(connection);
-        outcome
+    /// Who reads.
+    pub(super) fn readers(&self) -> &Arc<Readers> {
+        &self.readers
     }
 }
 
@@ -283,7 +235,7 @@ fn write_batch(connection: &Connection, batch: &mut [Box<dyn Queued>]) -> rusqli
 }
 
 /// Sets what the promises rest on, and reads it back: SQLite ignores a PRAGMA it cannot obey.
-fn connect(path: &Path, read_only: bool) -> Result<Connection> {
+pub(super) fn connect(path: &Path, read_only: bool) -> Result<Connection> {
     let failed = |error: rusqlite::Error| StoreError::Open(format!("{}: {error}", path.display()));
     let flags =
         OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;

@@ -17,6 +17,12 @@ pub enum StoreError {
         #[source]
         source: rusqlite::Error,
     },
+    /// It was a read for a request that did not come to its end in time, or that nobody waited for any more.
+    #[error("{operation}: it took too long and was stopped")]
+    TooSlow {
+        /// The operation's name.
+        operation: &'static str,
+    },
     /// The transaction that the operation shared with others could not be committed.
     #[error("{operation}: the commit failed: {reason}")]
     Commit {
@@ -71,7 +77,7 @@ impl StoreError {
             Self::Engine { source, .. } => {
                 source.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
             }
-            Self::Open(_) | Self::Commit { .. } | Self::Closed { .. } => false,
+            Self::Open(_) | Self::Commit { .. } | Self::Closed { .. } | Self::TooSlow { .. } => false,
         }
     }
 

@@ -8,6 +8,7 @@ mod engine;
 mod error;
 mod migrate;
 pub mod ops;
+mod readers;
 mod tx;
 mod value;
 
@@ -55,16 +56,30 @@ impl Store {
         self.engine.last_commit_failure()
     }
 
-    /// Runs `operation` on a snapshot of the database.
+    /// Runs `operation` on a snapshot of the database, for a request: it waits for one of a few places, and is stopped
+    /// when it takes too long or when its future is dropped.
     ///
     /// # Errors
-    /// The operation's own.
+    /// The operation's own, and [`StoreError::TooSlow`].
     pub async fn read<T, F>(&self, name: &'static str, operation: F) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.engine.read(name, operation).await
+        self.engine.readers().read(name, operation).await
+    }
+
+    /// The same for a loop, or for what one started, which no request may hold up: it has places of its own and no
+    /// limit, so `operation` must be bounded by itself.
+    ///
+    /// # Errors
+    /// The operation's own.
+    pub async fn read_now<T, F>(&self, name: &'static str, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        self.engine.readers().read_now(name, operation).await
     }
 }
 

@@ -165,7 +165,7 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     let now = app.clock.now();
     let token = app.ids.uuid(now).to_string();
     let lease = token.clone();
-    let queued = app.store.read("queued_jobs", ops::jobs::any_queued).await?;
+    let queued = app.store.read_now("queued_jobs", ops::jobs::any_queued).await?;
     if !queued {
         return Ok(Next::Idle);
     }

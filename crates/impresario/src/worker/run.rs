@@ -214,7 +214,7 @@ async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
     let (tenant, deployment) = (job.tenant, job.deployment);
     let deployment = app
         .store
-        .read("job_deployment", move |tx| {
+        .read_now("job_deployment", move |tx| {
             deployments::get(tx, tenant, deployment)
         })
         .await
@@ -264,7 +264,7 @@ async fn credentials(
         .collect();
     let found = app
         .store
-        .read("job_credentials", move |tx| {
+        .read_now("job_credentials", move |tx| {
             let mut found = Vec::new();
             for name in declared {
                 let credential = credentials::by_name(tx, tenant, &name)?;

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::secrets::{self, SealedSecret};
-use crate::domain::{CredentialId, ExportedWorkflow, JobId, Launch, SecretId, TenantId};
+use crate::domain::{CredentialId, ExportedWorkflow, JobId, SecretId, TenantId};
 use crate::store::{
     error::Result,
     tx::{Row, Tx, params},
@@ -98,7 +98,7 @@ pub fn upsert(
 ) -> Result<(CredentialId, bool)> {
     match by_name(tx, tenant, name)? {
         Some(known) => {
-            write(tx, tenant, known.id, (None, Some(secret)), now)?;
+            write(tx, tenant, &known, (None, Some(secret)), now)?;
             Ok((known.id, true))
         }
         None => create(tx, tenant, (id, name), secret, now).map(|_| (id, false)),
@@ -127,9 +127,9 @@ pub fn update(
     (name, secret): (Option<String>, Option<SealedSecret>),
     now: Timestamp,
 ) -> Result<Change> {
-    if by_id(tx, tenant, id)?.is_none() {
+    let Some(known) = by_id(tx, tenant, id)? else {
         return Ok(Change::Unknown);
-    }
+    };
     if let Some(name) = &name
         && by_name(tx, tenant, name)?.is_some_and(|other| other.id != id)
     {
@@ -137,13 +137,14 @@ pub fn update(
             "name: there is a credential \"{name}\" already"
         )));
     }
-    write(tx, tenant, id, (name, secret), now).map(|()| Change::Done)
+    write(tx, tenant, &known, (name, secret), now).map(|()| Change::Done)
 }
 
+/// A new value takes the old one's place: nothing but the credential refers to it, so it is not kept.
 fn write(
     tx: &mut Tx<'_>,
     tenant: TenantId,
-    id: CredentialId,
+    known: &Credential,
     (name, secret): (Option<String>, Option<SealedSecret>),
     now: Timestamp,
 ) -> Result<()> {
@@ -154,11 +155,15 @@ fn write(
     tx.execute_one(
         "UPDATE credentials SET name = COALESCE($3, name), secret_id = COALESCE($4, secret_id), updated_at = $5
          WHERE tenant_id = $1 AND id = $2",
-        params![tenant, id, name, secret_id, now],
-    )
+        params![tenant, known.id, name, secret_id, now],
+    )?;
+    match secret_id {
+        Some(_) => secrets::remove(tx, tenant, known.secret),
+        None => Ok(()),
+    }
 }
 
-/// Removes a credential, unless a job that is waiting or running asks for it.
+/// Removes a credential and its value, unless a job that is waiting or running asks for it.
 ///
 /// # Errors
 /// What the engine refuses.
@@ -175,25 +180,212 @@ pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: CredentialId) -> Result<Cha
         "DELETE FROM credentials WHERE tenant_id = $1 AND id = $2",
         params![tenant, id],
     )?;
+    secrets::remove(tx, tenant, credential.secret)?;
     Ok(Change::Done)
 }
 
+/// An unfinished job that asks for the credential by id, or whose workflow declares its name. The declarations are
+/// looked at once for each deployment and workflow, however many jobs of it wait.
 fn job_that_needs(tx: &mut Tx<'_>, tenant: TenantId, credential: &Credential) -> Result<Option<JobId>> {
-    let unfinished = tx.query(
-        "SELECT j.id, j.workflow, j.launch, d.workflows FROM jobs j JOIN deployments d ON d.id = j.deployment_id
-         WHERE j.tenant_id = $1 AND j.status IN ('queued', 'starting_browser', 'running')",
-        params![tenant],
-        |row| {
-            let exported: Option<Json<Vec<ExportedWorkflow>>> = row.get("workflows")?;
-            let (workflow, launch): (String, Json<Launch>) = (row.get("workflow")?, row.get("launch")?);
-            let declared = exported.is_some_and(|exported| {
-                let mine = exported.0.into_iter().filter(|exported| exported.name == workflow);
-                mine.flat_map(|exported| exported.launch.credential_names)
-                    .any(|name| name.eq_ignore_ascii_case(&credential.name))
+    let sql = "SELECT id FROM jobs WHERE tenant_id = $1 AND credential_id = $2
+                 AND status IN ('queued', 'starting_browser', 'running') LIMIT 1";
+    let asks = tx.query_opt(sql, params![tenant, credential.id], |row| row.get("id"))?;
+    if asks.is_some() {
+        return Ok(asks);
+    }
+    let mut declared: Option<(String, Vec<ExportedWorkflow>)> = None;
+    let mut last = (String::new(), String::new());
+    while let Some((deployment, workflow, job)) = next_unfinished(tx, tenant, &last)? {
+        let exported = match declared {
+            Some((of, exported)) if of == deployment => exported,
+            _ => exported_by(tx, &deployment)?,
+        };
+        let mut mine = exported.iter().filter(|exported| exported.name == workflow);
+        if mine.any(|exported| declares(exported, &credential.name)) {
+            return Ok(Some(job));
+        }
+        declared = Some((deployment.clone(), exported));
+        last = (deployment, workflow);
+    }
+    Ok(None)
+}
+
+fn declares(workflow: &ExportedWorkflow, name: &str) -> bool {
+    let names = &workflow.launch.credential_names;
+    names.iter().any(|declared| declared.eq_ignore_ascii_case(name))
+}
+
+fn exported_by(tx: &mut Tx<'_>, deployment: &str) -> Result<Vec<ExportedWorkflow>> {
+    let sql = "SELECT workflows FROM deployments WHERE id = $1";
+    let exported = tx.query_opt(sql, params![deployment], |row| {
+        row.get::<Option<Json<Vec<ExportedWorkflow>>>>("workflows")
+    })?;
+    Ok(exported.flatten().map(|json| json.0).unwrap_or_default())
+}
+
+/// The first (deployment, workflow) after `last` that has an unfinished job, and such a job.
+fn next_unfinished(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    (deployment, workflow): &(String, String),
+) -> Result<Option<(String, String, JobId)>> {
+    // Two statements and not one that compares pairs: SQLite would start at the pair itself and walk past all its jobs.
+    for (after, from) in [
+        ("deployment_id = $2 AND workflow > $3", workflow.as_str()),
+        ("deployment_id > $2 AND workflow >= $3", ""),
+    ] {
+        let sql = format!(
+            "SELECT deployment_id, workflow, id FROM jobs
+             WHERE tenant_id = $1 AND status IN ('queued', 'starting_browser', 'running') AND {after}
+             ORDER BY deployment_id, workflow, id LIMIT 1"
+        );
+        let next = tx.query_opt(&sql, params![tenant, deployment, from], |row| {
+            Ok((row.get("deployment_id")?, row.get("workflow")?, row.get("id")?))
+        })?;
+        if next.is_some() {
+            return Ok(next);
+        }
+    }
+    Ok(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        domain::{DeploymentId, WorkflowLaunch},
+        store::ops::fixture::{Db, at},
+    };
+
+    fn sealed(db: &Db) -> SealedSecret {
+        SealedSecret {
+            id: db.id(),
+            sealed: vec![0],
+        }
+    }
+
+    fn credential(db: &Db, tenant: TenantId, name: &str) -> CredentialId {
+        let (id, secret) = (db.id(), sealed(db));
+        assert!(db.run(|tx| create(tx, tenant, (id, name), secret, at(0))));
+        id
+    }
+
+    /// A deployment whose workflow `w` declares the credential `portal`, and another's that does not.
+    fn deployed() -> (Db, TenantId, [DeploymentId; 2]) {
+        let db = Db::new();
+        let tenant = db.tenant();
+        let [declaring, other] = ["w", "another"].map(|name| {
+            let launch = WorkflowLaunch {
+                credential_names: vec!["Portal".to_owned()],
+                ..WorkflowLaunch::default()
+            };
+            let name = name.to_owned();
+            db.deployment(tenant, &[ExportedWorkflow { name, launch }])
+        });
+        (db, tenant, [declaring, other])
+    }
+
+    #[test]
+    fn a_credential_that_an_unfinished_job_needs_stays() {
+        let (db, tenant, [declaring, other]) = deployed();
+        let id = credential(&db, tenant, "portal");
+        db.job((tenant, declaring), "completed", 0);
+        db.job((tenant, other), "queued", 0);
+        let job = db.job((tenant, declaring), "running", 0);
+        let refused = db.run(|tx| delete(tx, tenant, id));
+        let Change::Refused(why) = refused else {
+            panic!("{refused:?}")
+        };
+        assert!(why.contains(&job.to_string()), "{why}");
+        db.sql("UPDATE jobs SET status = 'failed' WHERE id = $1", params![job]);
+        assert_eq!(db.run(|tx| delete(tx, tenant, id)), Change::Done);
+        assert_eq!(db.run(|tx| delete(tx, tenant, id)), Change::Unknown);
+    }
+
+    #[test]
+    fn so_does_one_that_a_job_asks_for_by_id() {
+        let (db, tenant, [_, other]) = deployed();
+        let id = credential(&db, tenant, "something");
+        let job = db.job((tenant, other), "queued", 0);
+        let launch = format!("{{\"timeout_seconds\":60,\"credential_id\":\"{id}\"}}");
+        db.sql("UPDATE jobs SET launch = $2 WHERE id = $1", params![job, launch]);
+        assert!(matches!(db.run(|tx| delete(tx, tenant, id)), Change::Refused(_)));
+        db.sql("UPDATE jobs SET status = 'cancelled' WHERE id = $1", params![job]);
+        assert_eq!(db.run(|tx| delete(tx, tenant, id)), Change::Done);
+    }
+
+    #[test]
+    fn each_workflow_of_a_deployment_is_looked_at() {
+        let (db, tenant, [declaring, _]) = deployed();
+        let id = credential(&db, tenant, "portal");
+        for name in ["a", "b", "x"] {
+            let job = db.job((tenant, declaring), "queued", 0);
+            db.sql("UPDATE jobs SET workflow = $2 WHERE id = $1", params![job, name]);
+        }
+        let job = db.job((tenant, declaring), "queued", 0);
+        let refused = db.run(|tx| delete(tx, tenant, id));
+        assert!(
+            matches!(&refused, Change::Refused(why) if why.contains(&job.to_string())),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn the_value_of_a_credential_goes_with_it() {
+        let db = Db::new();
+        let tenant = db.tenant();
+        let values = || {
+            db.run(|tx| {
+                let sql = "SELECT s.id FROM secrets s LEFT JOIN credentials c ON c.secret_id = s.id";
+                tx.query(sql, &[], |row| row.get::<SecretId>("id"))
+            })
+        };
+        let id = credential(&db, tenant, "portal");
+        for change in 0..3 {
+            let secret = sealed(&db);
+            let new = secret.id;
+            db.run(|tx| match change {
+                0 => upsert(tx, tenant, (id, "portal"), secret, at(1)).map(|_| ()),
+                1 => update(tx, tenant, id, (Some("new".to_owned()), Some(secret)), at(1)).map(|_| ()),
+                _ => upsert(tx, tenant, (id, "new"), secret, at(1)).map(|_| ()),
             });
-            let needed = declared || launch.0.credential_id == Some(credential.id);
-            Ok(if needed { Some(row.get::<JobId>("id")?) } else { None })
-        },
-    )?;
-    Ok(unfinished.into_iter().flatten().next())
+            assert_eq!(values(), [new]);
+            assert_eq!(db.run(|tx| by_id(tx, tenant, id)).unwrap().secret, new);
+        }
+        let kept = values();
+        db.run(|tx| update(tx, tenant, id, (Some("name".to_owned()), None), at(2)));
+        assert_eq!(values(), kept, "a new name alone keeps the value");
+        assert_eq!(db.run(|tx| delete(tx, tenant, id)), Change::Done);
+        assert!(values().is_empty());
+    }
+
+    #[test]
+    fn a_delete_costs_the_same_however_many_jobs_wait() {
+        let work = |jobs: u32| {
+            let (db, tenant, [declaring, other]) = deployed();
+            let id = credential(&db, tenant, "unrelated");
+            for number in 0..jobs {
+                let deployment = if number % 2 == 0 { declaring } else { other };
+                let job = db.job((tenant, deployment), "queued", 0);
+                // The database looks for what refers to the value before it lets that go.
+                let secret = sealed(&db);
+                let secret_id = secret.id;
+                db.run(|tx| secrets::insert(tx, tenant, secret, at(0)));
+                db.sql(
+                    "UPDATE jobs SET callback_secret_id = $2 WHERE id = $1",
+                    params![job, secret_id],
+                );
+                db.sql(
+                    "INSERT INTO deliveries (id, tenant_id, job_id, url, secret_id, event, body, status, created_at)
+                     VALUES ($1, $2, $3, '', $4, '', '', 'delivered', 0)",
+                    params![db.id::<JobId>(), tenant, job, secret_id],
+                );
+            }
+            let (done, work) = db.work(|tx| delete(tx, tenant, id));
+            assert_eq!(done, Change::Done);
+            work
+        };
+        let (few, many) = (work(10), work(2_000));
+        assert!(many < few * 2, "{few}, {many}");
+    }
 }

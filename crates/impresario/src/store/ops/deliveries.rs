@@ -1,12 +1,15 @@
 //! The outbox: one row per event and receiver, and one per attempt.
 
+use std::collections::HashMap;
+
 use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
 use crate::domain::{DeliveryId, EndpointId, Job, JobId, Receiver, SecretId, TenantId};
 use crate::store::{
     PageCursor,
-    error::Result,
+    error::{Result, StoreError},
+    ops::{fair, query::Query},
     tx::{Row, Tx, params},
     value::Json,
 };
@@ -66,12 +69,14 @@ pub(super) fn enqueue(
     (event, body): (&str, Json<CallbackBody>),
     now: Timestamp,
 ) -> Result<()> {
+    let url = receiver.url.clone();
     tx.execute_one(
         "INSERT INTO deliveries (id, tenant_id, job_id, webhook_endpoint_id, url, secret_id, event, body, status,
            next_attempt_at, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $9)",
         params![id, job.tenant, job.id, receiver.endpoint, receiver.url, receiver.secret, event, body, now],
-    )
+    )?;
+    refresh(tx, &job.tenant.to_string(), &url, now, false)
 }
 
 fn due(row: &Row<'_>) -> Result<DueDelivery> {
@@ -87,8 +92,124 @@ fn due(row: &Row<'_>) -> Result<DueDelivery> {
     })
 }
 
+/// Works out a receiver's row anew. `served` says that it has just been given a place, which puts it behind all who
+/// wait: so a receiver with a long backlog takes turns with the others.
+fn refresh(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: bool) -> Result<()> {
+    let sql = "SELECT
+        (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND url = $2 AND lease_token IS NOT NULL) AS in_flight,
+        (SELECT MIN(next_attempt_at) FROM deliveries
+         WHERE tenant_id = $1 AND url = $2 AND status = 'pending' AND lease_token IS NULL) AS due_at,
+        (SELECT served_at FROM delivery_receivers WHERE tenant_id = $1 AND url = $2) AS served_at";
+    type Found = (u32, Option<Timestamp>, Option<Timestamp>);
+    let found = tx.query_opt(sql, params![tenant, url], |row| -> Result<Found> {
+        Ok((row.get("in_flight")?, row.get("due_at")?, row.get("served_at")?))
+    })?;
+    let (in_flight, due, before) = found.unwrap_or_default();
+    if in_flight == 0 && due.is_none() {
+        let sql = "DELETE FROM delivery_receivers WHERE tenant_id = $1 AND url = $2";
+        return tx.execute(sql, params![tenant, url]).map(|_| ());
+    }
+    // An instant that lies ahead is from a clock that was set back since: it must hold nobody up.
+    let served = if served {
+        Some(now)
+    } else {
+        before.filter(|before| *before <= now)
+    };
+    let turn = due.map(|due| served.map_or(due, |served| served.max(due)));
+    tx.execute_one(
+        "INSERT INTO delivery_receivers (tenant_id, url, in_flight, turn_at, served_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (tenant_id, url) DO UPDATE SET in_flight = excluded.in_flight, turn_at = excluded.turn_at,
+           served_at = excluded.served_at",
+        params![tenant, url, in_flight, turn, served],
+    )
+}
+
+/// A tenant that is owed something.
+struct Waiting {
+    tenant: String,
+    /// How many of its deliveries are under way.
+    held: usize,
+    /// Since when its longest waiting receiver with a free place has waited.
+    turn: Timestamp,
+}
+
+/// The tenants with a delivery that is due and whose receiver has a free place. One step of an index a tenant, however
+/// much each is owed.
+fn waiting(tx: &mut Tx<'_>, per_receiver: usize, now: Timestamp) -> Result<Vec<Waiting>> {
+    let sql =
+        "SELECT tenant_id, COUNT(*) AS held FROM deliveries WHERE lease_token IS NOT NULL GROUP BY tenant_id";
+    let held = tx.query(sql, &[], |row| {
+        Ok((row.get::<String>("tenant_id")?, row.get::<u32>("held")?))
+    })?;
+    let held: HashMap<_, _> = held.into_iter().collect();
+    let sql = format!(
+        "{}
+         SELECT w.tenant_id, (SELECT r.turn_at FROM delivery_receivers r
+           WHERE r.tenant_id = w.tenant_id AND r.turn_at <= $1 AND r.in_flight < $2
+           ORDER BY r.turn_at LIMIT 1) AS turn_at
+         FROM waiting w WHERE w.tenant_id IS NOT NULL",
+        fair::waiting("delivery_receivers", "turn_at IS NOT NULL")
+    );
+    let tenants = tx.query(&sql, params![now, per_receiver], |row| {
+        let (tenant, turn): (String, Option<Timestamp>) = (row.get("tenant_id")?, row.get("turn_at")?);
+        let held = held.get(&tenant).copied().unwrap_or(0) as usize;
+        Ok(turn.map(|turn| Waiting { tenant, held, turn }))
+    })?;
+    Ok(tenants.into_iter().flatten().collect())
+}
+
+/// What became of a free place.
+enum Place {
+    Taken(DueDelivery),
+    /// What would have had it could not be read, and is out of the way.
+    Spoiled,
+    /// No receiver of the tenant can use it.
+    Free,
+}
+
+/// Gives a place to the tenant's receiver that has waited longest.
+fn take(tx: &mut Tx<'_>, tenant: &str, per_receiver: usize, token: &str, now: Timestamp) -> Result<Place> {
+    let sql = "SELECT url FROM delivery_receivers WHERE tenant_id = $1 AND turn_at <= $2 AND in_flight < $3
+               ORDER BY turn_at LIMIT 1";
+    let receiver = tx.query_opt(sql, params![tenant, now, per_receiver], |row| {
+        row.get::<String>("url")
+    })?;
+    let Some(url) = receiver else {
+        return Ok(Place::Free);
+    };
+    let sql = "SELECT id, tenant_id, job_id, url, secret_id, event, body, attempts FROM deliveries
+               WHERE tenant_id = $1 AND url = $2 AND status = 'pending' AND lease_token IS NULL
+                 AND next_attempt_at <= $3
+               ORDER BY next_attempt_at, id LIMIT 1";
+    let found = tx.query_opt(sql, params![tenant, &url, now], |row| {
+        Ok((row.get::<String>("id")?, due(row)))
+    })?;
+    let place = match found {
+        Some((_, Ok(delivery))) => {
+            let sql = "UPDATE deliveries SET lease_token = $2 WHERE id = $1 AND lease_token IS NULL";
+            tx.execute_one(sql, params![delivery.id, token])?;
+            Place::Taken(delivery)
+        }
+        Some((id, Err(StoreError::Corrupt { column, reason, .. }))) => {
+            tracing::error!(delivery = %id, %column, %reason, "a delivery cannot be read and is given up");
+            let sql = "UPDATE deliveries SET status = 'failed', next_attempt_at = NULL, completed_at = $2 WHERE id = $1";
+            tx.execute_one(sql, params![id, now])?;
+            Place::Spoiled
+        }
+        Some((_, Err(other))) => return Err(other),
+        None => Place::Spoiled,
+    };
+    refresh(tx, tenant, &url, now, true)?;
+    Ok(place)
+}
+
 /// Takes deliveries that are due, for whoever holds `token`: at most `limit`, and at most `per_receiver` in flight to
-/// one URL of one tenant, so that a dead receiver holds up nobody but itself.
+/// one URL of one tenant.
+///
+/// The next place goes to the tenant with the fewest in flight, and of that tenant's receivers to the one that has
+/// waited longest. No tenant gets the last places: it never holds more than are free, so that one whose receivers
+/// all hang leaves room for the others. The work is a few index steps a place and one a tenant that is owed
+/// something, however many deliveries are due.
 ///
 /// # Errors
 /// What the engine refuses.
@@ -98,18 +219,24 @@ pub fn claim(
     token: &str,
     now: Timestamp,
 ) -> Result<Vec<DueDelivery>> {
-    let sql = "WITH ranked AS (
-                 SELECT d.id, d.tenant_id, d.job_id, d.url, d.secret_id, d.event, d.body, d.attempts, d.next_attempt_at,
-                   ROW_NUMBER() OVER (PARTITION BY d.tenant_id, d.url ORDER BY d.next_attempt_at, d.id)
-                   + (SELECT COUNT(*) FROM deliveries f WHERE f.status = 'pending' AND f.lease_token IS NOT NULL
-                        AND f.tenant_id = d.tenant_id AND f.url = d.url) AS place
-                 FROM deliveries d
-                 WHERE d.status = 'pending' AND d.lease_token IS NULL AND d.next_attempt_at <= $1)
-               SELECT * FROM ranked WHERE place <= $2 ORDER BY next_attempt_at, id LIMIT $3";
-    let claimed = tx.query(sql, params![now, per_receiver, limit], due)?;
-    for delivery in &claimed {
-        let sql = "UPDATE deliveries SET lease_token = $2 WHERE id = $1 AND lease_token IS NULL";
-        tx.execute_one(sql, params![delivery.id, token])?;
+    let mut tenants = waiting(tx, per_receiver, now)?;
+    let mut claimed = Vec::new();
+    let mut free = limit;
+    while let Some(next) = (0..tenants.len()).min_by_key(|at| (tenants[*at].held, tenants[*at].turn)) {
+        if tenants[next].held >= free {
+            break;
+        }
+        match take(tx, &tenants[next].tenant, per_receiver, token, now)? {
+            Place::Taken(delivery) => {
+                claimed.push(delivery);
+                tenants[next].held += 1;
+                free -= 1;
+            }
+            Place::Spoiled => free -= 1,
+            Place::Free => {
+                tenants.swap_remove(next);
+            }
+        }
     }
     Ok(claimed)
 }
@@ -139,6 +266,14 @@ pub fn record(
     if held == 0 {
         return Ok(false);
     }
+    let receiver = tx.query_opt(
+        "SELECT tenant_id, url FROM deliveries WHERE id = $1",
+        params![id],
+        receiver,
+    )?;
+    if let Some((tenant, url)) = receiver {
+        refresh(tx, &tenant, &url, now, false)?;
+    }
     let (class, error) = attempt.error.unzip();
     let code = attempt.status.map(u32::from);
     tx.execute_one(
@@ -150,15 +285,23 @@ pub fn record(
     Ok(true)
 }
 
+fn receiver(row: &Row<'_>) -> Result<(String, String)> {
+    Ok((row.get("tenant_id")?, row.get("url")?))
+}
+
 /// Frees what an earlier server of this data directory had in flight: it is sent again, under the same id.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn recover(tx: &mut Tx<'_>) -> Result<u64> {
-    tx.execute(
-        "UPDATE deliveries SET lease_token = NULL WHERE lease_token IS NOT NULL",
-        &[],
-    )
+pub fn recover(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
+    let sql = "SELECT DISTINCT tenant_id, url FROM deliveries WHERE lease_token IS NOT NULL";
+    let receivers = tx.query(sql, &[], receiver)?;
+    let sql = "UPDATE deliveries SET lease_token = NULL WHERE lease_token IS NOT NULL";
+    let freed = tx.execute(sql, &[])?;
+    for (tenant, url) in receivers {
+        refresh(tx, &tenant, &url, now, false)?;
+    }
+    Ok(freed)
 }
 
 /// No attempt is put off for longer: the longest wait with its jitter, in milliseconds.
@@ -169,21 +312,29 @@ const LONGEST_WAIT_MS: i64 = 30 * 60 * 60 * 1000;
 /// # Errors
 /// What the engine refuses.
 pub fn realign(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
-    tx.execute(
+    let latest = now.as_millisecond().saturating_add(LONGEST_WAIT_MS);
+    let sql =
+        "SELECT DISTINCT tenant_id, url FROM deliveries WHERE status = 'pending' AND next_attempt_at > $1";
+    let receivers = tx.query(sql, params![latest], receiver)?;
+    let moved = tx.execute(
         "UPDATE deliveries SET next_attempt_at = $1 WHERE status = 'pending' AND next_attempt_at > $2",
-        params![now, now.as_millisecond().saturating_add(LONGEST_WAIT_MS)],
-    )
+        params![now, latest],
+    )?;
+    for (tenant, url) in receivers {
+        refresh(tx, &tenant, &url, now, false)?;
+    }
+    Ok(moved)
 }
 
-/// When the next attempt is due that nobody makes already.
+/// When a receiver with a free place is next to be served: a past instant where one waits already. Receivers that
+/// have `per_receiver` in flight do not count: the end of one of those is what they wait for.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn next_due(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
-    let sql = "SELECT next_attempt_at FROM deliveries
-               WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NOT NULL
-               ORDER BY next_attempt_at LIMIT 1";
-    tx.query_opt(sql, &[], |row| row.get("next_attempt_at"))
+pub fn next_due(tx: &mut Tx<'_>, per_receiver: usize) -> Result<Option<Timestamp>> {
+    let sql = "SELECT turn_at FROM delivery_receivers WHERE turn_at IS NOT NULL AND in_flight < $1
+               ORDER BY turn_at LIMIT 1";
+    tx.query_opt(sql, params![per_receiver], |row| row.get("turn_at"))
 }
 
 /// A delivery with its newest attempt, for its owner.
@@ -226,16 +377,21 @@ pub fn list(
     after: Option<PageCursor>,
     limit: u32,
 ) -> Result<Vec<DeliveryView>> {
-    let (at, id) = after.map(|cursor| (cursor.at, cursor.id)).unzip();
-    tx.query(
+    let endpoint = endpoint.map(|id| [id.into()]);
+    Query::new(
         "SELECT d.id, d.job_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts, d.next_attempt_at,
            d.created_at, a.status_code, a.latency_ms, a.error
          FROM deliveries d
          LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.number = d.attempts
-         WHERE d.tenant_id = $1 AND ($2 IS NULL OR d.job_id = $2) AND ($3 IS NULL OR d.webhook_endpoint_id = $3)
-           AND ($4 IS NULL OR (d.created_at, d.id) < ($4, $5))
-         ORDER BY d.created_at DESC, d.id DESC LIMIT $6",
-        params![tenant, job, endpoint, at, id, limit],
+         WHERE d.tenant_id = ?",
+        [tenant.into()],
+    )
+    .and("d.job_id = ?", job.map(|id| [id.into()]))
+    .and("d.webhook_endpoint_id = ?", endpoint)
+    .after("(d.created_at, d.id) < (?, ?)", after)
+    .run(
+        tx,
+        ("ORDER BY d.created_at DESC, d.id DESC LIMIT ?", [limit.into()]),
         |row| {
             Ok(DeliveryView {
                 id: row.get("id")?,
@@ -254,3 +410,6 @@ pub fn list(
         },
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,11 @@
 //! Jobs: created on request, claimed by a worker under a token, finished once.
 
+mod claim;
+mod list;
+
+pub use claim::{any_queued, claim};
+pub use list::{JobFilter, JobSummary, list};
+
 use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
@@ -12,7 +18,6 @@ use crate::domain::{
     TenantId, callback_body, event_of,
 };
 use crate::store::{
-    PageCursor,
     error::{Result, StoreError},
     tx::{Row, Tx, params},
     value::Json,
@@ -143,72 +148,6 @@ pub fn by_nonce(
 pub fn get(tx: &mut Tx<'_>, tenant: TenantId, id: JobId) -> Result<Option<Job>> {
     let sql = format!("{SELECT} WHERE j.tenant_id = $1 AND j.id = $2");
     tx.query_opt(&sql, params![tenant, id], read)
-}
-
-/// What a list of jobs is narrowed to.
-#[derive(Debug, Clone, Default)]
-pub struct JobFilter {
-    /// Only those that stand here.
-    pub status: Option<JobStatus>,
-    /// Only those of this schedule.
-    pub schedule: Option<ScheduleId>,
-    /// Only those of this workflow.
-    pub workflow: Option<String>,
-    /// Only what comes after this row.
-    pub after: Option<PageCursor>,
-}
-
-/// The newest jobs of a tenant, at most `limit`.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: JobFilter, limit: u32) -> Result<Vec<Job>> {
-    let (at, id) = filter.after.map(|cursor| (cursor.at, cursor.id)).unzip();
-    let sql = format!(
-        "{SELECT}
-         WHERE j.tenant_id = $1
-           AND ($2 IS NULL OR j.status = $2)
-           AND ($3 IS NULL OR j.schedule_id = $3)
-           AND ($4 IS NULL OR j.workflow = $4)
-           AND ($5 IS NULL OR (j.created_at, j.id) < ($5, $6))
-         ORDER BY j.created_at DESC, j.id DESC LIMIT $7"
-    );
-    let status = filter.status.map(JobStatus::as_str);
-    tx.query(
-        &sql,
-        params![tenant, status, filter.schedule, filter.workflow, at, id, limit],
-        read,
-    )
-}
-
-/// Takes the oldest queued jobs, at most `limit`, for whoever holds `token`.
-///
-/// # Errors
-/// What the engine refuses. A job that cannot be read is failed on the spot, so that it does not stop the queue.
-pub fn claim(tx: &mut Tx<'_>, limit: usize, token: &str, now: Timestamp) -> Result<Vec<Job>> {
-    let sql = format!("{SELECT} WHERE j.status = 'queued' ORDER BY j.created_at, j.id LIMIT $1");
-    let queued = tx.query(&sql, params![limit], |row| {
-        Ok((row.get::<String>("id")?, read(row)))
-    })?;
-    let mut claimed = Vec::with_capacity(queued.len());
-    for (id, job) in queued {
-        match job {
-            Ok(mut job) => {
-                tx.execute_one(
-                    "UPDATE jobs SET status = 'starting_browser', lease_token = $2, attempt = attempt + 1, started_at = $3
-                     WHERE id = $1 AND status = 'queued'",
-                    params![&id, token, now],
-                )?;
-                job.status = JobStatus::StartingBrowser;
-                job.attempt += 1;
-                job.started_at = Some(now);
-                claimed.push(job);
-            }
-            Err(error) if error.is_of_the_row() => fail_unreadable(tx, &id, &error, now)?,
-            Err(other) => return Err(other),
-        }
-    }
-    Ok(claimed)
 }
 
 /// Notes that the workflow's code is about to be let go. `false` where the job is not the holder's any more, or was
@@ -451,16 +390,4 @@ fn fail_unreadable(tx: &mut Tx<'_>, id: &str, error: &StoreError, now: Timestamp
          WHERE id = $1",
         params![id, format!("this job cannot be read: {error}"), now],
     )
-}
-
-/// Whether any job waits for a worker.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn any_queued(tx: &mut Tx<'_>) -> Result<bool> {
-    Ok(tx
-        .query_opt("SELECT id FROM jobs WHERE status = 'queued' LIMIT 1", &[], |_| {
-            Ok(())
-        })?
-        .is_some())
 }

@@ -4,9 +4,13 @@
 pub mod credentials;
 pub mod deliveries;
 pub mod deployments;
+mod fair;
 pub mod fires;
+#[cfg(test)]
+mod fixture;
 pub mod jobs;
 pub mod logs;
+mod query;
 pub mod schedules;
 pub mod secrets;
 pub mod settings;

@@ -1,4 +1,4 @@
-//! Sealed secrets. Rows are only added: whoever holds an id keeps the value it was made with.
+//! Sealed secrets. Rows are never changed: whoever holds an id keeps the value it was made with.
 
 use jiff::Timestamp;
 
@@ -37,5 +37,16 @@ pub fn get(tx: &mut Tx<'_>, tenant: TenantId, id: SecretId) -> Result<Option<Vec
         "SELECT sealed FROM secrets WHERE tenant_id = $1 AND id = $2",
         params![tenant, id],
         |row| row.get("sealed"),
+    )
+}
+
+/// Removes a secret that nothing refers to any more.
+///
+/// # Errors
+/// What the engine refuses: where something still does, or there is none.
+pub(super) fn remove(tx: &mut Tx<'_>, tenant: TenantId, id: SecretId) -> Result<()> {
+    tx.execute_one(
+        "DELETE FROM secrets WHERE tenant_id = $1 AND id = $2",
+        params![tenant, id],
     )
 }

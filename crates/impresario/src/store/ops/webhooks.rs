@@ -50,11 +50,22 @@ fn read(row: &Row<'_>) -> Result<Endpoint> {
     })
 }
 
-/// Adds a stored webhook with its secret.
+/// Adds a stored webhook with its secret; `false`, and nothing written, where the tenant has `most` already: each end
+/// of a job is told to all of them.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn create(tx: &mut Tx<'_>, tenant: TenantId, endpoint: Endpoint, secret: SealedSecret) -> Result<()> {
+pub fn create(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    (endpoint, secret): (Endpoint, SealedSecret),
+    most: u32,
+) -> Result<bool> {
+    let sql = "SELECT COUNT(*) AS stored FROM webhook_endpoints WHERE tenant_id = $1";
+    let stored: Option<u32> = tx.query_opt(sql, params![tenant], |row| row.get("stored"))?;
+    if stored.unwrap_or(0) >= most {
+        return Ok(false);
+    }
     let secret_id = secret.id;
     secrets::insert(tx, tenant, secret, endpoint.created_at)?;
     tx.execute_one(
@@ -69,7 +80,8 @@ pub fn create(tx: &mut Tx<'_>, tenant: TenantId, endpoint: Endpoint, secret: Sea
             secret_id,
             endpoint.created_at
         ],
-    )
+    )?;
+    Ok(true)
 }
 
 /// All stored webhooks of a tenant, oldest first.
@@ -131,4 +143,41 @@ pub fn update(
 pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: EndpointId) -> Result<bool> {
     let sql = "DELETE FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
     Ok(tx.execute(sql, params![tenant, id])? == 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::ops::fixture::{Db, at};
+
+    #[test]
+    fn a_tenant_has_so_many_and_no_more() {
+        let db = Db::new();
+        let (tenant, other) = (db.tenant(), db.tenant());
+        let add = |tenant| {
+            let (id, secret) = (db.id(), db.id());
+            let endpoint = Endpoint {
+                id,
+                url: "https://a.example/".to_owned(),
+                description: None,
+                active: true,
+                created_at: at(0),
+                updated_at: at(0),
+            };
+            let secret = SealedSecret {
+                id: secret,
+                sealed: vec![0],
+            };
+            (db.run(|tx| create(tx, tenant, (endpoint, secret), 2)), id)
+        };
+        let (_, first) = add(tenant);
+        assert_eq!([add(tenant).0, add(tenant).0, add(other).0], [true, false, true]);
+        assert_eq!(
+            db.count("SELECT COUNT(*) FROM secrets"),
+            3,
+            "nothing of the third"
+        );
+        assert!(db.run(|tx| delete(tx, tenant, first)));
+        assert!(add(tenant).0);
+    }
 }

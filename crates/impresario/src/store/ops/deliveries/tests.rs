@@ -1,0 +1,283 @@
+//! Bounded work, fairness, and the queue of receivers that both rest on.
+
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::store::ops::fixture::{Db, at};
+
+const PLACES: (usize, usize) = (64, 2);
+
+struct Outbox {
+    db: Db,
+    jobs: BTreeMap<TenantId, (JobId, SecretId)>,
+}
+
+impl Outbox {
+    fn new() -> Self {
+        Self {
+            db: Db::new(),
+            jobs: BTreeMap::new(),
+        }
+    }
+
+    fn tenant(&mut self) -> TenantId {
+        let tenant = self.db.tenant();
+        let deployment = self.db.deployment(tenant, &[]);
+        let job = self.db.job((tenant, deployment), "completed", 0);
+        let secret: SecretId = self.db.id();
+        let sql = "INSERT INTO secrets (id, tenant_id, sealed, created_at) VALUES ($1, $2, x'00', 0)";
+        self.db.sql(sql, params![secret, tenant]);
+        self.jobs.insert(tenant, (job, secret));
+        tenant
+    }
+
+    /// Deliveries that stand as `status` says and are due at `due`, straight into the table.
+    fn owe(&self, tenant: TenantId, url: &str, (count, status, due): (u32, &str, i64)) {
+        let (job, secret) = self.jobs[&tenant];
+        let first = self.db.id::<DeliveryId>().0.as_u128();
+        self.db.run(|tx| {
+            for number in 0..u128::from(count) {
+                let id = DeliveryId(uuid::Uuid::from_u128((first << 32) + number));
+                tx.execute_one(
+                    "INSERT INTO deliveries (id, tenant_id, job_id, url, secret_id, event, body, status,
+                       next_attempt_at, created_at)
+                     VALUES ($1, $2, $3, $4, $5, 'job.completed', '{}', $6, $7, 0)",
+                    params![id, tenant, job, url, secret, status, due],
+                )?;
+            }
+            refresh(tx, &tenant.to_string(), url, at(due), false)
+        });
+    }
+
+    fn claim(&self, now: i64) -> Vec<DueDelivery> {
+        self.db.run(|tx| claim(tx, PLACES, "token", at(now)))
+    }
+
+    fn record(&self, delivery: &DueDelivery, after: AfterAttempt, now: i64) -> bool {
+        let attempt = AttemptRecord {
+            at: at(now),
+            status: Some(500),
+            latency_ms: 1,
+            error: None,
+            excerpt: None,
+        };
+        self.db
+            .run(|tx| record(tx, (delivery.id, "token"), attempt, after, at(now)))
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        self.db.run(|tx| next_due(tx, PLACES.1))
+    }
+
+    /// What the queue of receivers must say, worked out from the deliveries alone.
+    fn check(&self) {
+        let wrong = "SELECT COUNT(*) FROM delivery_receivers r WHERE
+            in_flight <> (SELECT COUNT(*) FROM deliveries d
+              WHERE d.tenant_id = r.tenant_id AND d.url = r.url AND d.lease_token IS NOT NULL)
+            OR (turn_at IS NULL) <> NOT EXISTS (SELECT 1 FROM deliveries d
+              WHERE d.tenant_id = r.tenant_id AND d.url = r.url AND d.status = 'pending' AND d.lease_token IS NULL)";
+        assert_eq!(self.db.count(wrong), 0);
+        let (rows, owed) = (
+            self.db.count("SELECT COUNT(*) FROM delivery_receivers"),
+            self.db.count(
+                "SELECT COUNT(*) FROM (SELECT DISTINCT tenant_id, url FROM deliveries WHERE status = 'pending')",
+            ),
+        );
+        assert_eq!(rows, owed);
+    }
+}
+
+fn urls(claimed: &[DueDelivery]) -> Vec<&str> {
+    claimed.iter().map(|delivery| delivery.url.as_str()).collect()
+}
+
+#[test]
+fn the_work_of_a_claim_grows_neither_with_the_backlog_nor_with_the_history() {
+    let work = |due: u32, history: u32| {
+        let mut outbox = Outbox::new();
+        let tenant = outbox.tenant();
+        outbox.owe(tenant, "https://slow.example/", (history, "delivered", 0));
+        for receiver in 0..10 {
+            outbox.owe(
+                tenant,
+                &format!("https://{receiver}.example/"),
+                (due / 10, "pending", 0),
+            );
+        }
+        let (claimed, work) = outbox.db.work(|tx| claim(tx, PLACES, "token", at(1)));
+        assert_eq!(claimed.len(), 20);
+        let (_, look) = outbox.db.work(|tx| next_due(tx, PLACES.1));
+        let (freed, recovery) = outbox.db.work(|tx| recover(tx, at(1)));
+        assert_eq!(freed, 20);
+        outbox.check();
+        (work, look, recovery)
+    };
+    let (few, many) = (work(20, 10), work(4_000, 4_000));
+    assert!(many.0 < few.0 * 2, "a claim: {few:?}, {many:?}");
+    assert!(many.1 <= few.1 + 100, "a look: {few:?}, {many:?}");
+    assert!(many.2 < few.2 * 2, "a recovery: {few:?}, {many:?}");
+}
+
+#[test]
+fn a_dead_receiver_s_backlog_delays_nobody_else() {
+    let mut outbox = Outbox::new();
+    let (tenant, other) = (outbox.tenant(), outbox.tenant());
+    outbox.owe(tenant, "https://dead.example/", (500, "pending", 0));
+    outbox.owe(tenant, "https://well.example/", (1, "pending", 100));
+    outbox.owe(other, "https://other.example/", (1, "pending", 100));
+    let mut claimed = outbox.claim(100);
+    claimed.sort_by(|a, b| a.url.cmp(&b.url));
+    assert_eq!(
+        urls(&claimed),
+        [
+            "https://dead.example/",
+            "https://dead.example/",
+            "https://other.example/",
+            "https://well.example/"
+        ]
+    );
+    // Both places of the dead one are taken, so it is not due: the loop sleeps until one of them ends.
+    assert_eq!((outbox.next_due(), outbox.claim(101).len()), (None, 0));
+    outbox.check();
+    assert!(outbox.record(&claimed[0], AfterAttempt::Retry(at(5_000)), 200));
+    assert_eq!(outbox.next_due(), Some(at(100)));
+    assert_eq!(urls(&outbox.claim(200)), ["https://dead.example/"]);
+}
+
+#[test]
+fn receivers_take_turns_when_places_are_short() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    for receiver in 0..5 {
+        outbox.owe(
+            tenant,
+            &format!("https://{receiver}.example/"),
+            (50, "pending", receiver),
+        );
+    }
+    let mut served = Vec::new();
+    for now in 0..10 {
+        let claimed = outbox.db.run(|tx| claim(tx, (1, 2), "token", at(100 + now)));
+        assert_eq!(claimed.len(), 1);
+        served.push(claimed[0].url.clone());
+        assert!(outbox.record(&claimed[0], AfterAttempt::Retry(at(9_000)), 100 + now));
+    }
+    let five: Vec<_> = (0..5)
+        .map(|receiver| format!("https://{receiver}.example/"))
+        .collect();
+    assert_eq!(served, [five.clone(), five].concat());
+}
+
+#[test]
+fn a_tenant_with_a_crowd_of_hanging_receivers_leaves_places_to_others() {
+    let mut outbox = Outbox::new();
+    let (crowd, other) = (outbox.tenant(), outbox.tenant());
+    for job in 0..100 {
+        outbox.owe(crowd, &format!("https://dead.example/{job}"), (1, "pending", 0));
+    }
+    let held = outbox.claim(1).len();
+    assert_eq!(held, 32);
+    outbox.owe(other, "https://other.example/", (1, "pending", 50));
+    let claimed = outbox
+        .db
+        .run(|tx| claim(tx, (PLACES.0 - held, 2), "token", at(60)));
+    assert_eq!(urls(&claimed), ["https://other.example/"]);
+    outbox.check();
+}
+
+#[test]
+fn never_more_than_the_limit_and_never_early() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    outbox.owe(tenant, "https://a.example/", (3, "pending", 1_000));
+    assert_eq!(outbox.next_due(), Some(at(1_000)));
+    assert_eq!(outbox.claim(999).len(), 0);
+    assert_eq!(outbox.db.run(|tx| claim(tx, (0, 2), "token", at(1_000))).len(), 0);
+    assert_eq!(outbox.db.run(|tx| claim(tx, (1, 2), "token", at(1_000))).len(), 1);
+    assert_eq!(outbox.claim(1_000).len(), 1, "two in flight to one receiver");
+    outbox.check();
+}
+
+#[test]
+fn what_is_claimed_is_held_until_it_is_recorded_or_recovered() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    outbox.owe(tenant, "https://a.example/", (1, "pending", 0));
+    let first = outbox.claim(1);
+    assert_eq!(outbox.claim(1).len(), 0);
+    assert_eq!(outbox.db.run(|tx| recover(tx, at(2))), 1);
+    outbox.check();
+    let again = outbox.claim(3);
+    assert_eq!(again[0].id, first[0].id);
+    assert!(outbox.record(&again[0], AfterAttempt::Delivered, 4));
+    assert!(!outbox.record(&again[0], AfterAttempt::Delivered, 4), "once");
+    assert_eq!(outbox.next_due(), None);
+    outbox.check();
+}
+
+#[test]
+fn a_clock_that_is_set_back_holds_up_no_receiver() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    let later = 10_i64.pow(12);
+    outbox.owe(tenant, "https://a.example/", (5, "pending", 0));
+    let claimed = outbox.claim(later);
+    assert!(outbox.record(&claimed[0], AfterAttempt::Delivered, 10));
+    assert_eq!(outbox.next_due(), Some(at(0)));
+    assert_eq!(outbox.claim(10).len(), 1);
+}
+
+#[test]
+fn a_delivery_that_cannot_be_read_is_given_up_and_stops_nothing() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    outbox.owe(tenant, "https://a.example/", (2, "pending", 0));
+    let sql = "UPDATE deliveries SET attempts = -1 WHERE id = (SELECT MIN(id) FROM deliveries)";
+    outbox.db.sql(sql, &[]);
+    assert_eq!(outbox.claim(1).len(), 1);
+    let failed = "SELECT COUNT(*) FROM deliveries WHERE status = 'failed' AND completed_at = 1";
+    assert_eq!(outbox.db.count(failed), 1);
+    outbox.check();
+}
+
+#[test]
+fn what_is_put_into_the_outbox_is_due_at_once() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    let (job, secret) = outbox.jobs[&tenant];
+    let job = outbox
+        .db
+        .run(|tx| crate::store::ops::jobs::get(tx, tenant, job))
+        .unwrap();
+    for now in [5, 7] {
+        let id = outbox.db.id();
+        let receiver = Receiver {
+            endpoint: None,
+            url: "https://a.example/".to_owned(),
+            secret,
+        };
+        let body = Json(crate::domain::callback_body(&job, "job.completed"));
+        outbox
+            .db
+            .run(|tx| enqueue(tx, (id, &job), receiver, ("job.completed", body), at(now)));
+        outbox.check();
+        assert_eq!(outbox.next_due(), Some(at(5)));
+    }
+    assert_eq!(outbox.claim(7).len(), 2);
+}
+
+#[test]
+fn the_deliveries_of_a_job_or_an_endpoint_are_found_without_the_others() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    outbox.owe(tenant, "https://a.example/", (2_000, "delivered", 0));
+    let endpoint: EndpointId = outbox.db.id();
+    let sql = "UPDATE deliveries SET webhook_endpoint_id = $1 WHERE id = (SELECT MIN(id) FROM deliveries)";
+    outbox.db.sql(sql, params![endpoint]);
+    let unknown: JobId = outbox.db.id();
+    for (filter, count) in [((Some(unknown), None), 0), ((None, Some(endpoint)), 1)] {
+        let (found, work) = outbox.db.work(|tx| list(tx, tenant, filter, None, 50));
+        assert_eq!(found.len(), count);
+        assert!(work < 200, "{filter:?}: {work}");
+    }
+}
