@@ -173,6 +173,8 @@ mod tests {
     use crate::store::{Access, Store};
 
     const LONG: Duration = Duration::from_secs(3600);
+    /// Only reached where a test fails.
+    const PATIENCE: Duration = Duration::from_secs(20);
 
     fn readers(longest: Duration) -> (tempfile::TempDir, Arc<Readers>) {
         let dir = tempfile::tempdir().unwrap();
@@ -181,8 +183,10 @@ mod tests {
         (dir, Arc::new(Readers::new(path, longest)))
     }
 
+    /// Far longer than any limit here, but not for ever: a test fails where nothing stops it.
     fn endless(tx: &mut Tx<'_>) -> Result<()> {
-        let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT MAX(i) FROM n";
+        let sql = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000000)
+                   SELECT MAX(i) FROM n";
         tx.query_opt(sql, &[], |_| Ok(())).map(|_| ())
     }
 
@@ -223,7 +227,8 @@ mod tests {
             has_begun.await.unwrap();
             hold.push(release);
         }
-        assert_eq!(readers.read_now("short", short).await.unwrap(), 1);
+        let now = tokio::time::timeout(PATIENCE, readers.read_now("short", short)).await;
+        assert_eq!(now.expect("a place of its own").unwrap(), 1);
         let refused = readers.read("short", short).await;
         assert!(matches!(refused, Err(StoreError::TooSlow { .. })), "{refused:?}");
         drop(hold);
@@ -236,11 +241,15 @@ mod tests {
     #[tokio::test]
     async fn a_read_that_nobody_waits_for_is_stopped() {
         let (_dir, readers) = readers(LONG);
+        let finished = Arc::new(AtomicBool::new(false));
         for _ in 0..REQUESTS {
             let (begun, has_begun) = oneshot::channel();
+            let finished = Arc::clone(&finished);
             let read = readers.read("endless", move |tx| {
                 begun.send(()).unwrap();
-                endless(tx)
+                endless(tx)?;
+                finished.store(true, Ordering::Relaxed);
+                Ok(())
             });
             tokio::select! {
                 outcome = read => panic!("{outcome:?}"),
@@ -248,5 +257,6 @@ mod tests {
             }
         }
         assert_eq!(readers.read("short", short).await.unwrap(), 1);
+        assert!(!finished.load(Ordering::Relaxed), "it was stopped");
     }
 }
