@@ -45,10 +45,10 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     }
     checks.push(check("node", true, Some(app.located.node_version.clone())));
     // Workflows without a page run without it, so its absence is said and is no failure.
-    let chromium = app.located.chromium.as_ref();
-    let detail = match chromium {
-        Some(_) => "found",
-        None => "not found; workflows that use a page fail",
+    let detail = match (&app.located.chromium, app.runner.sandbox()) {
+        (Some(_), true) => "found; runs in its sandbox",
+        (Some(_), false) => "found; runs without its sandbox, because the server runs as root",
+        (None, _) => "not found; workflows that use a page fail",
     };
     checks.push(check("chromium", true, Some(detail.to_owned())));
     let well = checks.iter().all(|check| check.ok);
