@@ -21,7 +21,6 @@ pub(crate) struct Fault {
     pub(crate) end: usize,
 }
 
-/// A word and a pointer: what is read comes back in registers.
 type Read<T> = Result<T, Box<Fault>>;
 
 impl FromStr for Cron {
@@ -57,51 +56,66 @@ pub(crate) fn is_blank(byte: u8) -> bool {
     byte == b' ' || byte == b'\t'
 }
 
+/// What one field says.
+#[derive(Clone, Copy, Default)]
+struct Found {
+    mask: u64,
+    nth: u64,
+    nearest: u32,
+    flags: u8,
+    /// Where the next field begins, or the blanks before it: more than one is for [`list`] to skip.
+    next: usize,
+}
+
 /// Reads an expression of any length; the caller bounds it.
 ///
-/// Place and flags are plain values here, and the [`Reader`] of the rarer forms is a thing apart: kept in one
-/// they would go through memory at every field, which takes longer than the reading.
+/// All of the good case is plain values in registers, and what holds the rarer forms is made where one is met:
+/// a few bytes that are written and read again at once take longer than the reading.
 #[inline(always)]
-pub(crate) fn read(bytes: &[u8]) -> Read<Cron> {
-    let mut reader = Reader {
-        bytes,
-        at: 0,
-        nth: 0,
-        nearest: 0,
-        flags: 0,
-    };
-    let start = skip_blanks(bytes, 0);
-    if byte_at(bytes, start) == b'@' {
-        return reader.nickname(start);
-    }
-    let (minutes, hour_at) = reader.field(Field::Minute, start)?;
-    let (hours, day_at) = reader.field(Field::Hour, hour_at)?;
-    let (days, month_at) = reader.field(Field::DayOfMonth, day_at)?;
-    let (months, weekday_at) = reader.field(Field::Month, month_at)?;
-    let (weekdays, end) = reader.field(Field::DayOfWeek, weekday_at)?;
-    if end < bytes.len() {
-        return Err(reader.fault(CronErrorKind::FieldCount, None, end));
-    }
-    let starred = |at: usize| matches!(byte_at(bytes, at), b'*' | b'?');
-    let wild = if starred(start) || starred(hour_at) {
-        WILD
+pub(crate) fn read(text: &[u8]) -> Read<Cron> {
+    let first = skip_blanks(text, 0);
+    let (bytes, start) = if byte_at(text, first) == b'@' {
+        (nickname(text, first)?, 0)
     } else {
-        0
+        (text, first)
     };
-    let both = if starred(day_at) || starred(weekday_at) {
-        BOTH
-    } else {
-        0
-    };
-    let sunday_twice = (weekdays | weekdays >> 7) & 0x7f;
-    let day_sets = DaySets {
-        days: days as u32,
-        nearest: reader.nearest,
+    let minute = field(bytes, start, Field::Minute)?;
+    let hour = field(bytes, minute.next, Field::Hour)?;
+    let day = field(bytes, hour.next, Field::DayOfMonth)?;
+    let month = field(bytes, day.next, Field::Month)?;
+    let weekday = last_field(bytes, month.next)?;
+    let sunday_twice = (weekday.mask | weekday.mask >> 7) & 0x7f;
+    let days = DaySets {
+        days: day.mask as u32,
+        nearest: day.nearest,
         weekdays: sunday_twice as u8,
-        nth: reader.nth,
-        flags: reader.flags | wild | both,
+        nth: weekday.nth,
+        flags: minute.flags | hour.flags | day.flags | weekday.flags,
     };
-    Ok(Cron::from_sets(minutes, hours as u32, months as u16, day_sets))
+    Ok(Cron::from_sets(
+        minute.mask,
+        hour.mask as u32,
+        month.mask as u16,
+        days,
+    ))
+}
+
+/// Reads a field with another behind it.
+#[inline(always)]
+fn field(bytes: &[u8], at: usize, field: Field) -> Read<Found> {
+    match common(bytes, at, field) {
+        Some(found) => Ok(found),
+        None => list(bytes, at, field),
+    }
+}
+
+/// Reads the day of the week, behind which nothing may follow.
+#[inline(always)]
+fn last_field(bytes: &[u8], at: usize) -> Read<Found> {
+    match common_weekdays(bytes.get(at..).unwrap_or_default()) {
+        Some(found) => Ok(found),
+        None => last_list(bytes, at),
+    }
 }
 
 /// The byte at a place, or a blank at the end: both end a field.
@@ -118,21 +132,32 @@ fn skip_blanks(bytes: &[u8], mut at: usize) -> usize {
     at
 }
 
-/// Reads a field that is one of the commonest forms: `*`, `*/5`, a number, `MON`, `MON-FRI`. Gives its values
-/// and where the next field begins.
+/// Reads a field that is `*`, `*/5` or a number, and one blank behind it.
+///
+/// Each ends at least two bytes before the end of the text, as another field follows, so that one look at the
+/// length does for three bytes.
 #[inline(always)]
-fn common(bytes: &[u8], at: usize, field: Field) -> Option<(u64, usize)> {
-    let [first, second, third] = [0, 1, 2].map(|n| byte_at(bytes, at + n));
-    let found = |mask: u64, length: usize| Some((mask, skip_blanks(bytes, at + length)));
+fn common(bytes: &[u8], at: usize, field: Field) -> Option<Found> {
+    let rest = bytes.get(at..)?;
+    let &[first, second, third] = rest.first_chunk()?;
+    let every = |step, length| Found {
+        mask: spread(field.min(), field.max(), step),
+        flags: star_flag(field),
+        next: at + length,
+        ..Found::default()
+    };
+    let single = |value: u32, length| Found {
+        mask: 1_u64 << value,
+        next: at + length,
+        ..Found::default()
+    };
     if first == b'*' {
         if is_blank(second) {
-            return found(spread(field.min(), field.max(), 1), 1);
+            return Some(every(1, 2));
         }
         let step = u32::from(third.wrapping_sub(b'0'));
-        if second == b'/' && (1..=9).contains(&step) && is_blank(byte_at(bytes, at + 3)) {
-            return found(spread(field.min(), field.max(), step), 3);
-        }
-        return None;
+        let stepped = second == b'/' && (1..=9).contains(&step) && is_blank(byte_at(rest, 3));
+        return stepped.then(|| every(step, 4));
     }
     let (tens, ones) = (
         u32::from(first.wrapping_sub(b'0')),
@@ -140,28 +165,104 @@ fn common(bytes: &[u8], at: usize, field: Field) -> Option<(u64, usize)> {
     );
     let allowed = field.min()..=field.max();
     if tens <= 9 && is_blank(second) && allowed.contains(&tens) {
-        return found(1 << tens, 1);
+        return Some(single(tens, 2));
     }
-    if tens <= 9 && ones <= 9 && is_blank(third) && allowed.contains(&(10 * tens + ones)) {
-        return found(1 << (10 * tens + ones), 2);
-    }
-    if field != Field::DayOfWeek {
-        return None;
-    }
-    let name = |at: usize| {
-        let &[a, b, c] = bytes.get(at..at + 3)? else {
-            return None;
-        };
-        field.value_of([a, b, c])
+    let number = 10 * tens + ones;
+    (tens <= 9 && ones <= 9 && is_blank(third) && allowed.contains(&number)).then(|| single(number, 3))
+}
+
+/// Reads a day of the week that is `*`, `1`, `1-5`, `MON` or `MON-FRI`, with nothing behind it.
+#[inline(always)]
+fn common_weekdays(rest: &[u8]) -> Option<Found> {
+    const FIELD: Field = Field::DayOfWeek;
+    let digit = |byte: u8| Some(u32::from(byte.wrapping_sub(b'0'))).filter(|value| *value <= FIELD.max());
+    let (low, high, flags) = match *rest {
+        [b'*'] => (FIELD.min(), FIELD.max(), star_flag(FIELD)),
+        [a] => (digit(a)?, digit(a)?, 0),
+        [a, b'-', b] => (digit(a)?, digit(b)?, 0),
+        [a, b, c] => (FIELD.value_of([a, b, c])?, FIELD.value_of([a, b, c])?, 0),
+        [a, b, c, b'-', d, e, f] => (FIELD.value_of([a, b, c])?, FIELD.value_of([d, e, f])?, 0),
+        _ => return None,
     };
-    let low = name(at)?;
-    let next = byte_at(bytes, at + 3);
-    if is_blank(next) {
-        return found(1 << low, 3);
+    (low <= high).then(|| Found {
+        mask: spread(low, high, 1),
+        flags,
+        ..Found::default()
+    })
+}
+
+/// Reads a field of any form and the blanks around it.
+#[inline(never)]
+fn list(bytes: &[u8], at: usize, field: Field) -> Read<Found> {
+    let mut reader = Reader {
+        bytes,
+        at: skip_blanks(bytes, at),
+        nth: 0,
+        nearest: 0,
+        flags: 0,
+    };
+    if reader.at == bytes.len() {
+        return Err(reader.fault(CronErrorKind::FieldCount, None, reader.at));
     }
-    let high =
-        name(at + 4).filter(|high| *high >= low && next == b'-' && is_blank(byte_at(bytes, at + 7)))?;
-    found(spread(low, high, 1), 7)
+    if matches!(reader.peek(), b'*' | b'?') {
+        reader.flags = star_flag(field);
+    }
+    let mut mask = 0;
+    loop {
+        mask |= reader.item(field)?;
+        if !reader.take(b',') {
+            break;
+        }
+    }
+    Ok(Found {
+        mask,
+        nth: reader.nth,
+        nearest: reader.nearest,
+        flags: reader.flags,
+        next: skip_blanks(bytes, reader.at),
+    })
+}
+
+#[inline(never)]
+fn last_list(bytes: &[u8], at: usize) -> Read<Found> {
+    let found = list(bytes, at, Field::DayOfWeek)?;
+    if found.next < bytes.len() {
+        return Err(Box::new(Fault {
+            kind: CronErrorKind::FieldCount,
+            field: None,
+            start: found.next,
+            end: found.next,
+        }));
+    }
+    Ok(found)
+}
+
+/// The expression that a nickname stands for, with nothing but blanks behind it.
+#[cold]
+fn nickname(text: &[u8], start: usize) -> Read<&'static [u8]> {
+    let fault = |kind, start, end| {
+        Box::new(Fault {
+            kind,
+            field: None,
+            start,
+            end,
+        })
+    };
+    let length = text[start..].iter().position(|&b| is_blank(b));
+    let end = length.map_or(text.len(), |length| start + length);
+    let meaning: &[u8] = match &text[start..end] {
+        b"@yearly" | b"@annually" => b"0 0 1 1 *",
+        b"@monthly" => b"0 0 1 * *",
+        b"@weekly" => b"0 0 * * 0",
+        b"@daily" | b"@midnight" => b"0 0 * * *",
+        b"@hourly" => b"0 * * * *",
+        _ => return Err(fault(CronErrorKind::UnknownNickname, start, end)),
+    };
+    let rest = skip_blanks(text, end);
+    if rest < text.len() {
+        return Err(fault(CronErrorKind::FieldCount, rest, text.len()));
+    }
+    Ok(meaning)
 }
 
 struct Reader<'t> {
@@ -209,51 +310,6 @@ impl Reader<'_> {
             start,
             end: start + length,
         })
-    }
-
-    #[inline(never)]
-    fn nickname(&mut self, start: usize) -> Read<Cron> {
-        let length = self.bytes[start..].iter().position(|&b| is_blank(b));
-        self.at = length.map_or(self.bytes.len(), |length| start + length);
-        let meaning: &[u8] = match &self.bytes[start..self.at] {
-            b"@yearly" | b"@annually" => b"0 0 1 1 *",
-            b"@monthly" => b"0 0 1 * *",
-            b"@weekly" => b"0 0 * * 0",
-            b"@daily" | b"@midnight" => b"0 0 * * *",
-            b"@hourly" => b"0 * * * *",
-            _ => return Err(self.fault(CronErrorKind::UnknownNickname, None, start)),
-        };
-        let rest = skip_blanks(self.bytes, self.at);
-        if rest < self.bytes.len() {
-            self.at = self.bytes.len();
-            return Err(self.fault(CronErrorKind::FieldCount, None, rest));
-        }
-        read(meaning)
-    }
-
-    /// Reads a field and the blanks behind it; gives its values and where the next begins.
-    #[inline(always)]
-    fn field(&mut self, field: Field, at: usize) -> Read<(u64, usize)> {
-        match common(self.bytes, at, field) {
-            Some(found) => Ok(found),
-            None => self.list(field, at),
-        }
-    }
-
-    #[inline(never)]
-    fn list(&mut self, field: Field, at: usize) -> Read<(u64, usize)> {
-        self.at = at;
-        if self.at == self.bytes.len() {
-            return Err(self.fault(CronErrorKind::FieldCount, None, self.at));
-        }
-        let mut mask = 0;
-        loop {
-            mask |= self.item(field)?;
-            if !self.take(b',') {
-                break;
-            }
-        }
-        Ok((mask, skip_blanks(self.bytes, self.at)))
     }
 
     #[inline]
@@ -410,6 +466,16 @@ impl Reader<'_> {
             return Ok(());
         }
         Err(self.bad_item(CronErrorKind::InvalidValue, field, start))
+    }
+}
+
+/// What a star at the start of a field says of the whole expression.
+#[inline(always)]
+const fn star_flag(field: Field) -> u8 {
+    match field {
+        Field::Minute | Field::Hour => WILD,
+        Field::DayOfMonth | Field::DayOfWeek => BOTH,
+        Field::Month => 0,
     }
 }
 

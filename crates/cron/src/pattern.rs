@@ -64,27 +64,82 @@ pub(crate) const ALL_HOURS: u32 = (1 << 24) - 1;
 pub(crate) const ALL_DAYS: u32 = 0xffff_fffe;
 pub(crate) const ALL_MONTHS: u16 = 0x1ffe;
 pub(crate) const ALL_WEEKDAYS: u8 = 0x7f;
-const FEBRUARY: u16 = 1 << 2;
-/// Those with 31 days.
-const LONG_MONTHS: u16 = 1 << 1 | 1 << 3 | 1 << 5 | 1 << 7 | 1 << 8 | 1 << 10 | 1 << 12;
+/// The days that every month has, February at least in leap years.
+const UP_TO_29: u32 = 0x3fff_fffe;
 
 /// Seven days as a bit pattern, repeated over the six weeks a month can touch.
 const WEEKS: u64 = 1 | 1 << 7 | 1 << 14 | 1 << 21 | 1 << 28 | 1 << 35;
 
 const LAST_OF_WEEKDAY: u64 = 1 << 5;
 
-impl Cron {
-    /// Puts the sets of an expression together.
+impl DaySets {
     #[inline(always)]
-    pub(crate) fn from_sets(minutes: u64, hours: u32, months: u16, days: DaySets) -> Cron {
+    fn has_special(&self) -> bool {
+        self.nth != 0 || self.nearest != 0 || self.flags & (LAST | LAST_WEEKDAY) != 0
+    }
+
+    /// Drops what adds nothing: `L` beside `*`, `MON#2` beside `MON`.
+    #[cold]
+    #[inline(never)]
+    fn without_implied(mut self) -> DaySets {
+        if self.days == ALL_DAYS {
+            self.nearest = 0;
+            self.flags &= !(LAST | LAST_WEEKDAY);
+        }
+        let plain = (0..7).filter(|day| self.weekdays >> day & 1 != 0);
+        self.nth = plain.fold(self.nth, |nth, day| nth & !(0xff << (8 * day)));
+        if self.has_special() {
+            self.flags |= SPECIAL;
+        }
+        self
+    }
+}
+
+impl Cron {
+    /// Puts the sets of an expression together, and brings those of one meaning to one form, so that `==` compares
+    /// meanings.
+    ///
+    /// Made of single values, not changed in place: the sets stay in registers until the end, which halves the
+    /// time of reading an expression.
+    #[inline(always)]
+    pub(crate) fn from_sets(minutes: u64, hours: u32, months: u16, sets: DaySets) -> Cron {
         let DaySets {
-            days,
-            nearest,
-            weekdays,
-            nth,
-            flags,
-        } = days;
-        Cron {
+            mut days,
+            mut nearest,
+            mut weekdays,
+            mut nth,
+            mut flags,
+        } = sets;
+        if sets.has_special() {
+            DaySets {
+                days,
+                nearest,
+                weekdays,
+                nth,
+                flags,
+            } = DaySets {
+                days,
+                nearest,
+                weekdays,
+                nth,
+                flags,
+            }
+            .without_implied();
+        }
+        if days == ALL_DAYS || weekdays == ALL_WEEKDAYS {
+            if flags & BOTH == 0 {
+                days = ALL_DAYS;
+                weekdays = ALL_WEEKDAYS;
+                nth = 0;
+                nearest = 0;
+                flags &= !(LAST | LAST_WEEKDAY | SPECIAL);
+            }
+            flags |= BOTH;
+            if days == ALL_DAYS && weekdays == ALL_WEEKDAYS && months == ALL_MONTHS {
+                flags |= EVERY_DAY;
+            }
+        }
+        let cron = |flags| Cron {
             minutes,
             nth,
             hours,
@@ -93,8 +148,13 @@ impl Cron {
             months,
             weekdays,
             flags,
+        };
+        // Only the 30th and the 31st are missing in some month, and a weekday in none.
+        let doubtful = flags & SPECIAL != 0 || days & UP_TO_29 == 0 || weekdays == 0;
+        if doubtful && cron(flags).finds_no_day() {
+            flags |= NEVER;
         }
-        .canonical()
+        cron(flags)
     }
 
     pub(crate) const fn minutes(&self) -> u64 {
@@ -128,97 +188,12 @@ impl Cron {
         self.has(NEVER)
     }
 
-    /// Brings patterns of one meaning to one form, so that `==` compares meanings.
+    /// Every month length comes with every first weekday within 400 years, so trying them all is a proof.
     ///
-    /// Made anew from single values, not changed in place: the sets stay in registers until the end, which
-    /// halves the time of reading an expression.
-    #[inline(always)]
-    fn canonical(mut self) -> Cron {
-        if self.nth != 0 || self.nearest != 0 || self.has(LAST | LAST_WEEKDAY) {
-            self = self.without_implied();
-        }
-        let Cron {
-            minutes,
-            mut nth,
-            hours,
-            mut days,
-            mut nearest,
-            months,
-            mut weekdays,
-            mut flags,
-        } = self;
-        if days == ALL_DAYS || weekdays == ALL_WEEKDAYS {
-            if flags & BOTH == 0 {
-                days = ALL_DAYS;
-                weekdays = ALL_WEEKDAYS;
-                nth = 0;
-                nearest = 0;
-                flags &= !(LAST | LAST_WEEKDAY | SPECIAL);
-            }
-            flags |= BOTH;
-            if days == ALL_DAYS && weekdays == ALL_WEEKDAYS && months == ALL_MONTHS {
-                flags |= EVERY_DAY;
-            }
-        }
-        let cron = Cron {
-            minutes,
-            nth,
-            hours,
-            days,
-            nearest,
-            months,
-            weekdays,
-            flags,
-        };
-        let never = if flags & SPECIAL != 0 {
-            cron.finds_no_special_day()
-        } else {
-            cron.finds_no_day()
-        };
-        Cron {
-            flags: flags | if never { NEVER } else { 0 },
-            ..cron
-        }
-    }
-
-    /// Drops what adds nothing: `L` beside `*`, `MON#2` beside `MON`.
+    /// By value, so that the sets of other expressions need no place in memory.
     #[cold]
     #[inline(never)]
-    fn without_implied(mut self) -> Cron {
-        if self.days == ALL_DAYS {
-            self.nearest = 0;
-            self.flags &= !(LAST | LAST_WEEKDAY);
-        }
-        let plain = (0..7).filter(|day| self.weekdays >> day & 1 != 0);
-        self.nth = plain.fold(self.nth, |nth, day| nth & !(0xff << (8 * day)));
-        if self.nth != 0 || self.nearest != 0 || self.has(LAST | LAST_WEEKDAY) {
-            self.flags |= SPECIAL;
-        }
-        self
-    }
-
-    /// For patterns without special days.
-    #[inline(always)]
-    fn finds_no_day(&self) -> bool {
-        // Every date that some year has, leap days too, falls on every weekday within 400 years.
-        let mut dates = 0x3fff_fffe;
-        if self.months & !FEBRUARY != 0 {
-            dates |= 1 << 30;
-        }
-        if self.months & LONG_MONTHS != 0 {
-            dates |= 1 << 31;
-        }
-        let (no_date, no_weekday) = (self.days & dates == 0, self.weekdays == 0);
-        if self.has(BOTH) {
-            no_date || no_weekday
-        } else {
-            no_date && no_weekday
-        }
-    }
-
-    /// Every month length comes with every first weekday within 400 years, so trying them all is a proof.
-    #[cold]
-    fn finds_no_special_day(&self) -> bool {
+    fn finds_no_day(self) -> bool {
         (1..=12)
             .filter(|month| self.months >> month & 1 != 0)
             .all(|month| {
