@@ -3,7 +3,10 @@
 mod key;
 mod writable;
 
-use std::sync::Arc;
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anyhow::Context;
 use secrecy::{ExposeSecret as _, SecretString};
@@ -19,7 +22,7 @@ use crate::{
     ids::Ids,
     runner::{self, Limits, Located, NodeRunner, RunnerSettings},
     secrets::Keyring,
-    store::{Access, Store},
+    store::{Access, Store, ops},
     worker::RunningJobs,
 };
 
@@ -64,20 +67,28 @@ impl App {
     /// # Errors
     /// Sentences that say what is missing and what to do about it.
     pub async fn open(settings: Settings) -> anyhow::Result<Self> {
+        check_proxies(&settings)?;
         let store = Store::open(&settings.data_dir, Access::Server)?;
         let ids = Arc::new(Ids::from_os());
         let keyring = key::keyring(&settings, &ids, &store).await?;
         let clock: SharedClock = match &settings.clock_file {
-            Some(path) => Arc::new(clock::follow_file(path.clone())?),
+            Some(path) => Arc::new(
+                clock::follow_file(path.clone())
+                    .with_context(|| format!("clock_file: {}", path.display()))?,
+            ),
             None => Arc::new(SystemClock),
         };
         let located = runner::locate(settings.node.as_deref(), settings.chromium.as_deref())?;
         let data_dir = std::path::absolute(&settings.data_dir).context("the data directory's path")?;
         let modules = match &settings.runner_dir {
-            Some(dir) => std::path::absolute(dir).context("the runner directory's path")?,
+            Some(dir) => runner_dir(dir)?,
             None => runner::provision(&data_dir.join("runner"), &located.node).await?,
         };
         let host = runner::write_host(&data_dir)?;
+        let new = ids.uuid(clock.now()).to_string();
+        let instance = store
+            .write("instance", move |tx| ops::settings::instance(tx, &new))
+            .await?;
         let runner = NodeRunner::new(
             RunnerSettings {
                 node: located.node.clone(),
@@ -87,7 +98,7 @@ impl App {
                 work_dir: data_dir.join("runs"),
                 residential_proxy: exposed(settings.residential_proxy.as_ref()),
                 default_proxy: exposed(settings.default_proxy.as_ref()),
-                instance: data_dir.display().to_string(),
+                instance,
                 limits: Limits::default(),
             },
             clock.clone(),
@@ -113,6 +124,32 @@ impl App {
             deliveries_in_flight: Arc::new(Semaphore::new(outbox::MOST_IN_FLIGHT)),
         })
     }
+}
+
+/// The directory that was named, if the runner's packages are in it.
+fn runner_dir(dir: &Path) -> anyhow::Result<PathBuf> {
+    let dir = std::path::absolute(dir).context("runner_dir")?;
+    let package = dir.join("node_modules/playwright-core/package.json");
+    anyhow::ensure!(
+        package.is_file(),
+        "runner_dir: {} has no node_modules with playwright-core: run `npm ci --ignore-scripts` there, or leave the \
+         setting out",
+        dir.display()
+    );
+    Ok(dir)
+}
+
+/// Proxies that no run could use are refused at the start, not at the first run that needs one.
+fn check_proxies(settings: &Settings) -> anyhow::Result<()> {
+    if let Some(template) = &settings.residential_proxy {
+        let wrong = |reason| anyhow::anyhow!("residential_proxy: {reason}");
+        runner::proxy::check_template(template.expose_secret()).map_err(wrong)?;
+    }
+    if let Some(proxy) = &settings.default_proxy {
+        let wrong = |reason| anyhow::anyhow!("default_proxy: {reason}");
+        runner::proxy::parse(proxy.expose_secret()).map_err(wrong)?;
+    }
+    Ok(())
 }
 
 /// For the runner, whose settings show no proxy either.

@@ -206,7 +206,14 @@ async fn archive(app: &App, id: DeploymentId) -> Result<Vec<u8>, String> {
 
 /// A message or a stack with paths as they are in the bundle: where a server keeps it is not its tenants' business.
 pub fn without_server_paths(app: &App, text: &str) -> String {
-    relative_to_bundles(text, &app.settings.data_dir.join("bundles").to_string_lossy())
+    let data_dir = &app.settings.data_dir;
+    let mut text = relative_to_bundles(text, &data_dir.join("bundles").to_string_lossy());
+    for dir in [data_dir, &app.runner.settings().modules] {
+        for start in ["file://", ""] {
+            text = text.replace(&format!("{start}{}/", dir.display()), "");
+        }
+    }
+    text
 }
 
 fn relative_to_bundles(text: &str, bundles: &str) -> String {

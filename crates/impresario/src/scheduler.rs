@@ -27,6 +27,9 @@ const BATCH: usize = 500;
 /// A clock that goes back by less is being corrected; the ledger and the cursors need no help with that.
 const CORRECTION: SignedDuration = SignedDuration::from_secs(1);
 
+/// Before this the clock of a machine has not been set yet (many begin at 1970): what it names is not acted on.
+const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
+
 /// Fires until `shutdown`.
 pub async fn run(app: &App, shutdown: &CancellationToken) {
     let around = (&app.clock, &app.signals.scheduler, &*app.pulse);
@@ -34,6 +37,11 @@ pub async fn run(app: &App, shutdown: &CancellationToken) {
     let last = Mutex::new(None);
     background::run("scheduler", around, shutdown, || async {
         let now = app.clock.now();
+        if now < EARLIEST {
+            // Said at each pass: it is the one thing that its operator must see.
+            tracing::error!(%now, "the clock has not been set: nothing fires until it is");
+            return Ok(Next::At(EARLIEST));
+        }
         let before = last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
         if before.is_none_or(|before| before.duration_since(now) > CORRECTION) {
             if let Some(before) = before {
@@ -127,5 +135,5 @@ pub fn with_context<T>(clock: &SharedClock, ids: &Ids, body: impl FnOnce(&Change
 /// What to do with one schedule at `now`.
 #[must_use]
 pub fn plan(schedule: &Schedule, now: Timestamp) -> Option<FirePlan> {
-    plan_fire(&schedule.draft.pattern, schedule.next_fire_at?, now)
+    plan_fire(&schedule.draft.pattern, schedule.first_owed(now)?, now)
 }

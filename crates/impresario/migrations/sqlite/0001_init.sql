@@ -91,6 +91,8 @@ CREATE TABLE schedules (
   callback_secret_id   TEXT REFERENCES secrets (id),
   skip_callbacks       INTEGER NOT NULL CHECK (skip_callbacks IN (0, 1)),
   enabled              INTEGER NOT NULL CHECK (enabled IN (0, 1)),
+  -- Since when it has this pattern and is enabled: no instant before is owed, whatever a clock says.
+  pattern_since        INTEGER NOT NULL,
   -- The durable cursor: the oldest instant that is not yet in the ledger. NULL where it never fires again.
   next_fire_at         INTEGER,
   last_fire_at         INTEGER,
@@ -119,7 +121,7 @@ CREATE TABLE fires (
   error        TEXT,
   PRIMARY KEY (schedule_id, fire_at)
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX fires_missed ON fires (recorded_at) WHERE outcome = 'missed';
+CREATE INDEX fires_missed ON fires (missed_until) WHERE outcome = 'missed';
 
 CREATE TABLE jobs (
   id                 TEXT PRIMARY KEY,

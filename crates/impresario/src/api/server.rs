@@ -56,7 +56,7 @@ impl Default for Limits {
             header_time: Duration::from_secs(10),
             write_stall: Duration::from_secs(30),
             connections: 1024,
-            drain_time: Duration::from_secs(25),
+            drain_time: Duration::from_secs(5),
         }
     }
 }

@@ -44,8 +44,15 @@ pub(super) enum ApiKeyCommand {
     },
 }
 
-fn open(flags: &Flags) -> anyhow::Result<Store> {
+/// Opens the store; only the first tenant's making may make it.
+fn open(flags: &Flags, may_make: bool) -> anyhow::Result<Store> {
     let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
+    if !may_make && !settings.database_path().exists() {
+        bail!(
+            "there is no database in {}: is --data-dir right? `impresario serve` and `impresario tenant create` make one",
+            settings.data_dir.display()
+        );
+    }
     Ok(Store::open(&settings.data_dir, Access::Tool)?)
 }
 
@@ -106,7 +113,7 @@ pub(crate) async fn create_key(
 }
 
 pub(super) async fn tenant(flags: &Flags, command: TenantCommand) -> anyhow::Result<()> {
-    let store = open(flags)?;
+    let store = open(flags, matches!(command, TenantCommand::Create { .. }))?;
     match command {
         TenantCommand::Create { name } => {
             let tenant = create_tenant(&store, &Ids::from_os(), &name).await?;
@@ -134,7 +141,7 @@ pub(super) async fn tenant(flags: &Flags, command: TenantCommand) -> anyhow::Res
 
 pub(super) async fn api_key(flags: &Flags, command: ApiKeyCommand) -> anyhow::Result<()> {
     let ApiKeyCommand::Create { tenant, label } = command;
-    let store = open(flags)?;
+    let store = open(flags, false)?;
     let wanted = tenant.clone();
     let found = store
         .read("find_tenant", move |tx| tenants::find(tx, &wanted))

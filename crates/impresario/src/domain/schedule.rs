@@ -162,6 +162,8 @@ pub struct Schedule {
     pub draft: ScheduleDraft,
     /// The cursor; stale while the schedule is disabled.
     pub next_fire_at: Option<Timestamp>,
+    /// Since when it has this pattern and is enabled.
+    pub pattern_since: Timestamp,
     /// The scheduled instant of the newest fire.
     pub last_fire_at: Option<Timestamp>,
     /// The job of the newest fire.
@@ -188,18 +190,26 @@ impl Schedule {
         }
     }
 
-    /// Where the cursor stands after the owner's change to `next`, made at `now`, when everything that had come by then
-    /// is accounted for. A changed expression or zone, and a re-enable, start anew from now. Anything else leaves it.
+    /// Whether the owner's change to `next` starts anew from now, when everything that had come is accounted for: a
+    /// changed expression or zone does, and so does a re-enable. Anything else leaves the cursor.
     #[must_use]
-    pub fn cursor_after_change(&self, next: &ScheduleDraft, now: Timestamp) -> Option<Timestamp> {
+    pub fn begins_anew(&self, next: &ScheduleDraft) -> bool {
         let old = &self.draft;
         let same_pattern =
             old.pattern.expr() == next.pattern.expr() && old.pattern.zone() == next.pattern.zone();
-        if same_pattern && (old.enabled || !next.enabled) {
-            self.next_fire_at
-        } else {
-            next.pattern.next_after(now)
+        !same_pattern || (next.enabled && !old.enabled)
+    }
+
+    /// The oldest instant that is owed: where the cursor stands, but none that lies before the pattern began. A clock
+    /// that was behind for a moment puts cursors there, and what it named then is nobody's.
+    #[must_use]
+    pub fn first_owed(&self, now: Timestamp) -> Option<Timestamp> {
+        let cursor = self.next_fire_at?;
+        // A begin that lies ahead says only that one of the two clocks was wrong, and not which.
+        if cursor > self.pattern_since || self.pattern_since > now {
+            return Some(cursor);
         }
+        self.draft.pattern.next_after(self.pattern_since)
     }
 
     /// Whether the newest fire lies ahead of `now`: then a clock was ahead when it was made.
@@ -215,14 +225,82 @@ impl Schedule {
     #[must_use]
     pub fn true_cursor(&self, now: Timestamp, accounted: Option<Timestamp>) -> Option<Timestamp> {
         let since = if self.fired_ahead(now) {
-            let changed = self.updated_at.min(now);
-            accounted.map_or(changed, |at| at.max(changed))
+            let begin = self.pattern_since.min(now);
+            accounted.map_or(begin, |at| at.max(begin))
         } else {
             now
         };
-        match self.next_fire_at {
-            Some(cursor) if cursor <= now => Some(cursor),
+        match self.first_owed(now) {
+            Some(owed) if owed <= now => Some(owed),
             _ => self.draft.pattern.next_after(since),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn daily_at_nine(since: &str, cursor: &str) -> Schedule {
+        Schedule {
+            id: ScheduleId(Uuid::nil()),
+            tenant: TenantId(Uuid::nil()),
+            draft: ScheduleDraft {
+                workflow: "w".to_owned(),
+                params: Map::new(),
+                pattern: Pattern::parse("0 9 * * *", "UTC").unwrap(),
+                launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
+                callback_url: None,
+                callback_secret: None,
+                skip_callbacks: false,
+                enabled: true,
+            },
+            next_fire_at: Some(at(cursor)),
+            pattern_since: at(since),
+            last_fire_at: None,
+            last_job_id: None,
+            last_error: None,
+            consecutive_failures: 0,
+            created_at: at(since),
+            updated_at: at(since),
+        }
+    }
+
+    #[test]
+    fn nothing_before_a_pattern_began_is_owed_however_wrong_the_clock_was() {
+        // Made on the 10th at noon; a clock a day behind put the cursor to the same day's nine.
+        let schedule = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-10T09:00:00Z");
+        let now = at("2027-01-10T12:05:00Z");
+        assert_eq!(schedule.first_owed(now), Some(at("2027-01-11T09:00:00Z")));
+        assert_eq!(schedule.true_cursor(now, None), Some(at("2027-01-11T09:00:00Z")));
+        // Only a real debt stays one.
+        let owed = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-11T09:00:00Z");
+        let later = at("2027-01-13T12:00:00Z");
+        assert_eq!(owed.first_owed(later), Some(at("2027-01-11T09:00:00Z")));
+        assert_eq!(owed.true_cursor(later, None), Some(at("2027-01-11T09:00:00Z")));
+    }
+
+    #[test]
+    fn a_cursor_that_a_clock_put_far_ahead_comes_back() {
+        let schedule = daily_at_nine("2027-01-10T12:00:00Z", "2036-01-01T09:00:00Z");
+        let now = at("2027-01-12T12:00:00Z");
+        assert_eq!(schedule.true_cursor(now, None), Some(at("2027-01-13T09:00:00Z")));
+        let fired = Schedule {
+            last_fire_at: Some(at("2035-12-31T09:00:00Z")),
+            ..schedule
+        };
+        let accounted = Some(at("2027-01-11T09:00:00Z"));
+        assert_eq!(
+            fired.true_cursor(now, accounted),
+            Some(at("2027-01-12T09:00:00Z")),
+            "owed since the 12th"
+        );
     }
 }

@@ -121,6 +121,21 @@ fn fill(part: &str, values: &mut [Slot<'_>]) -> Result<Filled, String> {
     Ok(if plain { Filled::Plain } else { Filled::With(text) })
 }
 
+/// Whether a template can work at all: with everything a run may ask for, and with the country alone.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_template(template: &str) -> Result<(), String> {
+    let only_country = ResidentialProxy {
+        country: "US".to_owned(),
+        state: None,
+        city: None,
+        zip: None,
+        asn: None,
+    };
+    residential(template, &only_country).map(|_| ())
+}
+
 /// Takes a proxy's URL apart.
 ///
 /// # Errors

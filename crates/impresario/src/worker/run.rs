@@ -10,7 +10,7 @@ use super::{Running, StopReason, logs::LogBuffer};
 use crate::{
     app::App,
     builds::without_server_paths,
-    domain::{DeliveryId, Ending, Job, MOST_ATTEMPTS, WorkflowLaunch},
+    domain::{DeliveryId, Ending, Job, WorkflowLaunch},
     runner::{RunEvent, RunFailure, RunOutcome, RunRequest},
     store::{
         self,
@@ -113,9 +113,6 @@ async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
 
 /// Gives a job back to the queue whose code has not started.
 async fn hand_back(app: &App, job: &Job, token: &str) {
-    if job.attempt >= MOST_ATTEMPTS {
-        return finish(app, job, token, Ending::worker_lost(false)).await;
-    }
     loop {
         let (id, lease) = (job.id, token.to_owned());
         match app

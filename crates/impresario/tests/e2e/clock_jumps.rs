@@ -94,3 +94,61 @@ fn a_server_that_starts_after_its_clock_was_ahead_goes_on_from_the_right_time() 
         "2027-01-01T00:06:00.000Z"
     );
 }
+
+#[test]
+fn a_clock_that_has_not_been_set_fires_nothing_and_harms_nothing() {
+    let mut server = Setup::at("2027-01-10T12:00:00Z").start();
+    let client = server.tenant("acme");
+    client.deploy(&Bundle::with("quick", "return 1;"));
+    let create = |cron: &str| client.schedule(json!({"workflow": "quick", "cron_expr": cron}))["id"].clone();
+    let (yearly, daily) = (create("0 0 1 1 *"), create("0 9 * * *"));
+    server.kill();
+    server.write_clock("1970-01-01T00:00:30Z");
+    server.start_again();
+    server.set_clock("1970-01-01T00:02:00Z");
+    server.set_clock("2027-01-10T12:05:00Z");
+    assert_eq!(
+        client.get_schedule(&yearly)["next_fire_at"],
+        "2028-01-01T00:00:00.000Z"
+    );
+    assert_eq!(
+        client.get_schedule(&daily)["next_fire_at"],
+        "2027-01-11T09:00:00.000Z"
+    );
+    server.set_clock("2027-01-11T09:00:00Z");
+    client.fired(&daily, "2027-01-11T09:00:00.000Z");
+    assert_eq!(client.history(&daily).len(), 1);
+    assert_eq!(client.history(&yearly), Vec::<Value>::new());
+}
+
+#[test]
+fn a_clock_that_was_a_day_behind_for_a_moment_fires_nothing_from_before_the_schedule() {
+    let server = Setup::at("2027-01-10T12:00:00Z").start();
+    let client = server.tenant("acme");
+    client.deploy(&Bundle::with("quick", "return 1;"));
+    let id = client.schedule(json!({"workflow": "quick", "cron_expr": "0 9 * * *"}))["id"].clone();
+    server.set_clock("2027-01-09T12:00:00Z");
+    server.set_clock("2027-01-10T12:05:00Z");
+    server.set_clock("2027-01-11T09:00:00Z");
+    client.fired(&id, "2027-01-11T09:00:00.000Z");
+    assert_eq!(client.history(&id).len(), 1, "{:?}", client.history(&id));
+}
+
+#[test]
+fn a_small_correction_of_the_clock_leaves_the_ledger_alone() {
+    let (mut server, client, id) = start();
+    server.set_clock("2027-01-01T00:01:00Z");
+    client.fired(&id, "2027-01-01T00:01:00.000Z");
+    server.kill();
+    server.write_clock("2027-01-01T00:50:10Z");
+    server.start_again();
+    client.fired(&id, "2027-01-01T00:50:00.000Z");
+    let before = client.history(&id).len();
+    server.set_clock("2027-01-01T00:50:07Z");
+    server.set_clock("2027-01-01T00:51:00Z");
+    client.fired(&id, "2027-01-01T00:51:00.000Z");
+    let after = client.history(&id);
+    assert_eq!(after.len(), before + 1);
+    let missed: Vec<_> = after.iter().filter(|row| row["outcome"] == "missed").collect();
+    assert_eq!((missed.len(), &missed[0]["missed"]), (1, &json!(48)), "{after:?}");
+}

@@ -187,7 +187,7 @@ mod tests {
             job: None,
             job_status: None,
             missed,
-            error: (outcome == MISSED).then(|| "no server was up to fire it".to_owned()),
+            error: (outcome == MISSED).then(|| "it was not fired in time".to_owned()),
         }
     }
 

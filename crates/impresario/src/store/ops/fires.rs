@@ -1,5 +1,7 @@
 //! The heart: due schedules become ledger rows and jobs, and their cursors move, in one transaction.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 
 use super::schedules;
@@ -50,7 +52,7 @@ pub fn fire_due(
             }
             match plan(&schedule) {
                 Some(plan) => fire(tx, &schedule, plan, (new_job(), now)),
-                None => Ok(Outcome::NotDue),
+                None => move_cursor(tx, &schedule, now).map(|()| Outcome::NotDue),
             }
         })?;
         let reason = match outcome {
@@ -79,10 +81,18 @@ enum Outcome {
     Rejected,
     /// The instant is in the ledger already: the clock went back, or an update put the cursor there once more.
     AlreadyDone,
-    /// Its cursor has not come.
+    /// Its cursor was where nothing is owed, and is where something is now.
     NotDue,
     /// This version cannot read when it fires.
     Unreadable(String),
+}
+
+/// Puts the cursor of a schedule that owes nothing where it belongs, so that it is not looked at again and again.
+fn move_cursor(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<()> {
+    tx.execute_one(
+        "UPDATE schedules SET next_fire_at = $2 WHERE id = $1",
+        params![schedule.id, schedule.first_owed(now)],
+    )
 }
 
 /// Carries out one schedule's plan.
@@ -158,15 +168,33 @@ fn reject(tx: &mut Tx<'_>, schedule: &Schedule, fire_at: Timestamp, reason: &str
     )
 }
 
+/// Writes down the instants of a range that are in no other row: some may have fired before a clock was set back.
 fn record_missed(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, now: Timestamp) -> Result<()> {
-    let reason = "no server was up to fire it";
+    let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'";
+    let known: BTreeSet<Timestamp> = tx
+        .query(sql, params![schedule.id, missed.from, missed.until], |row| {
+            row.get("fire_at")
+        })?
+        .into_iter()
+        .collect();
+    let mut from = Some(missed.from);
+    while let Some(at) = from.filter(|at| known.contains(at)) {
+        from = schedule.draft.pattern.next_after(at);
+    }
+    let count = missed.count.saturating_sub(known.len() as u64);
+    let Some(from) = from.filter(|from| count > 0 && *from <= missed.until) else {
+        return Ok(());
+    };
     tx.execute(
         "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, error)
          VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
-        params![schedule.id, missed.from, schedule.tenant, now, missed.count, missed.until, reason],
+        params![schedule.id, from, schedule.tenant, now, count, missed.until, MISSED],
     )?;
     Ok(())
 }
+
+/// Why an instant is in no other row.
+const MISSED: &str = "it was not fired in time: the server was down, or its clock was wrong";
 
 /// Takes a schedule that cannot fire out of the loop's way, visibly. The next start looks at it again.
 fn quarantine(tx: &mut Tx<'_>, id: &str, reason: &str) -> Result<()> {
@@ -219,9 +247,10 @@ const REALIGNED_AT_ONCE: u32 = 1_000;
 /// What the engine refuses.
 pub fn realign(tx: &mut Tx<'_>, after: Option<String>, now: Timestamp) -> Result<(Option<String>, u64)> {
     if after.is_none() {
-        // What a clock that was ahead passed over as missed is still to come.
+        // A range that ends ahead was passed over by a clock that was: what of it is to come fires when it comes, and
+        // what has come is reckoned anew.
         tx.execute(
-            "DELETE FROM fires WHERE outcome = 'missed' AND recorded_at > $1",
+            "DELETE FROM fires WHERE outcome = 'missed' AND missed_until > $1",
             params![now],
         )?;
     }

@@ -162,12 +162,13 @@ pub fn start(tx: &mut Tx<'_>, id: JobId, token: &str) -> Result<bool> {
 }
 
 /// Hands a job back whose code was not let go, as its holder knows even where the store says `running`. `false` where
-/// it is not the holder's any more, or was cancelled.
+/// it is not the holder's any more, or was cancelled. What was handed back in good order does not count as an attempt.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn requeue(tx: &mut Tx<'_>, id: JobId, token: &str) -> Result<bool> {
-    let sql = "UPDATE jobs SET status = 'queued', lease_token = NULL, started_at = NULL
+    let sql =
+        "UPDATE jobs SET status = 'queued', lease_token = NULL, started_at = NULL, attempt = attempt - 1
                WHERE id = $1 AND lease_token = $2 AND status IN ('starting_browser', 'running')
                  AND cancel_requested = 0";
     Ok(tx.execute(sql, params![id, token])? == 1)

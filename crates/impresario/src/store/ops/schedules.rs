@@ -16,7 +16,7 @@ use crate::store::{
 
 const COLUMNS: &str = "id, tenant_id, workflow, params, cron_expr, timezone, launch, callback_url, \
      callback_secret_id, skip_callbacks, enabled, next_fire_at, last_fire_at, last_job_id, last_error, \
-     consecutive_failures, created_at, updated_at";
+     consecutive_failures, pattern_since, created_at, updated_at";
 
 pub(super) fn read(row: &Row<'_>) -> Result<Schedule> {
     let (expr, zone): (String, String) = (row.get("cron_expr")?, row.get("timezone")?);
@@ -38,6 +38,7 @@ pub(super) fn read(row: &Row<'_>) -> Result<Schedule> {
         last_job_id: row.get("last_job_id")?,
         last_error: row.get("last_error")?,
         consecutive_failures: row.get("consecutive_failures")?,
+        pattern_since: row.get("pattern_since")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })
@@ -67,13 +68,14 @@ pub fn create(
         last_error: None,
         consecutive_failures: 0,
         created_at: now,
+        pattern_since: now,
         updated_at: now,
     };
     let draft = &schedule.draft;
     tx.execute_one(
         "INSERT INTO schedules (id, tenant_id, workflow, params, cron_expr, timezone, launch, callback_url,
-           callback_secret_id, skip_callbacks, enabled, next_fire_at, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13)",
+           callback_secret_id, skip_callbacks, enabled, next_fire_at, pattern_since, created_at, updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $13)",
         params![
             id,
             tenant,
@@ -171,7 +173,7 @@ fn settled(
 }
 
 /// Changes a schedule: accounts for what had come, asks `apply` what the owner's decisions become, with a new callback
-/// secret if there is one, and puts the cursor where [`Schedule::cursor_after_change`] says. `None` where there is no
+/// secret if there is one, and starts the cursor anew where [`Schedule::begins_anew`] says so. `None` where there is no
 /// such schedule; what `apply` refuses changes nothing.
 ///
 /// # Errors
@@ -201,10 +203,17 @@ fn update(
     if let Some(secret) = secret {
         secrets::insert(tx, old.tenant, secret, now)?;
     }
-    let cursor = old.cursor_after_change(&draft, now);
+    let begins = old.begins_anew(&draft);
+    let cursor = if begins {
+        draft.pattern.next_after(now)
+    } else {
+        old.next_fire_at
+    };
+    let since = if begins { now } else { old.pattern_since };
     tx.execute_one(
         "UPDATE schedules SET params = $3, cron_expr = $4, timezone = $5, launch = $6, callback_url = $7,
-           callback_secret_id = $8, skip_callbacks = $9, enabled = $10, next_fire_at = $11, updated_at = $12
+           callback_secret_id = $8, skip_callbacks = $9, enabled = $10, next_fire_at = $11, updated_at = $12,
+           pattern_since = $13
          WHERE tenant_id = $1 AND id = $2",
         params![
             old.tenant,
@@ -219,11 +228,13 @@ fn update(
             draft.enabled,
             cursor,
             now,
+            since,
         ],
     )?;
     Ok(Schedule {
         draft,
         next_fire_at: cursor,
+        pattern_since: since,
         updated_at: now,
         ..old.clone()
     })

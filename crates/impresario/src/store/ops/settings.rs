@@ -6,6 +6,7 @@ use crate::store::{
 };
 
 const KEY_ID: &str = "secret_key_id";
+const INSTANCE: &str = "instance";
 const WRITE_CHECK: &str = "write_check";
 
 /// The value of a setting.
@@ -45,6 +46,19 @@ pub fn key_state(tx: &mut Tx<'_>) -> Result<KeyState> {
         recorded,
         has_secrets: one.is_some(),
     })
+}
+
+/// What marks the processes of this database's server: made once, and the same by whatever path the data directory is
+/// reached. `new` is taken where there is none yet.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn instance(tx: &mut Tx<'_>, new: &str) -> Result<String> {
+    if let Some(known) = get(tx, INSTANCE)? {
+        return Ok(known);
+    }
+    set(tx, INSTANCE, new)?;
+    Ok(new.to_owned())
 }
 
 /// Writes down the id of the key that secrets are sealed under from now on.

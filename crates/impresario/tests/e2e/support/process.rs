@@ -48,15 +48,19 @@ pub(super) fn signal(child: &Child, name: &str) {
 
 /// The processes that carry the marker of a run of this data directory and have not ended.
 pub(super) fn of_runs(data_dir: &Path) -> Vec<u32> {
-    let wanted = format!("{MARKER}{}/", data_dir.display()).into_bytes();
+    // A run's HOME is its private directory, so it tells whose the marker is.
+    let home = format!("HOME={}/", data_dir.display()).into_bytes();
     let entries = std::fs::read_dir("/proc").unwrap();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     pids.filter(|pid| {
         // A zombie's environment reads as empty, so only the living are found.
         let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        environ
-            .split(|byte| *byte == 0)
-            .any(|entry| entry.starts_with(&wanted))
+        let has = |start: &[u8]| {
+            environ
+                .split(|byte| *byte == 0)
+                .any(|entry| entry.starts_with(start))
+        };
+        has(MARKER.as_bytes()) && has(&home)
     })
     .collect()
 }
