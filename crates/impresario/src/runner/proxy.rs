@@ -245,4 +245,16 @@ mod tests {
             Some("100%")
         );
     }
+
+    #[test]
+    fn a_template_that_no_run_could_use_is_told_at_once() {
+        assert!(check_template("http://user-cc-{country}[-st-{state}]:pass@gate.example:7777").is_ok());
+        for wrong in [
+            "nonsense{",
+            "http://u-{bogus}:p@gate.example:1",
+            "ftp://u-{country}:p@gate.example:1",
+        ] {
+            assert!(check_template(wrong).is_err(), "{wrong}");
+        }
+    }
 }

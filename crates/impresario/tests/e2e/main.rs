@@ -30,6 +30,7 @@ mod callbacks;
 mod clock_changes;
 mod clock_jumps;
 mod deployments;
+mod edges;
 mod failures;
 mod faults;
 mod front;
