@@ -176,10 +176,9 @@ pub(super) async fn update(
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     tenant: Tenant,
-    mut input: Fields,
+    input: Fields,
 ) -> Result<Response, ApiError> {
-    let id = input.required_uuid("id").map(CredentialId);
-    let id = input.finish_with(|| id)?;
+    let id: CredentialId = input.only_id()?;
     match app
         .store
         .write("delete_credential", move |tx| {

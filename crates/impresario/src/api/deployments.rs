@@ -96,10 +96,9 @@ fn entry_point(text: &str) -> Result<String, Flaw> {
 pub(super) async fn sync(
     State(app): State<Arc<App>>,
     tenant: Tenant,
-    mut input: Fields,
+    input: Fields,
 ) -> Result<Response, ApiError> {
-    let id = input.required_uuid("id");
-    let id = DeploymentId(input.finish_with(|| id)?);
+    let id: DeploymentId = input.only_id()?;
     let found = app
         .store
         .read("get_deployment", move |tx| deployments::find(tx, tenant.0, id))

@@ -376,6 +376,15 @@ impl Fields {
         }
     }
 
+    /// Reads the input of the many routes that take an `id` and nothing else.
+    ///
+    /// # Errors
+    /// 400 with all issues.
+    pub fn only_id<T: From<Uuid>>(mut self) -> Result<T, ApiError> {
+        let id = self.required_uuid("id");
+        self.finish_with(|| id).map(T::from)
+    }
+
     /// Ends the reading and puts the parts together: `build` may use `?` on what was required.
     ///
     /// # Errors

@@ -220,10 +220,9 @@ async fn find(app: &App, tenant: Tenant, id: JobId) -> Result<Job, ApiError> {
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     tenant: Tenant,
-    mut input: Fields,
+    input: Fields,
 ) -> Result<Response, ApiError> {
-    let id = input.required_uuid("id");
-    let id = JobId(input.finish_with(|| id)?);
+    let id: JobId = input.only_id()?;
     Ok(ok(view(find(&app, tenant, id).await?)))
 }
 
@@ -252,10 +251,9 @@ fn view(job: Job) -> wire::Job {
 pub(super) async fn cancel(
     State(app): State<Arc<App>>,
     tenant: Tenant,
-    mut input: Fields,
+    input: Fields,
 ) -> Result<Response, ApiError> {
-    let id = input.required_uuid("id");
-    let id = JobId(input.finish_with(|| id)?);
+    let id: JobId = input.only_id()?;
     let now = app.clock.now();
     let conflict = |job: &Job| ApiError::conflict(format!("job: it is {} already", job.status.as_str()));
     let done = |message: &str| {

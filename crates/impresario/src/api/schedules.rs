@@ -95,10 +95,9 @@ async fn find(app: &App, tenant: Tenant, id: ScheduleId) -> Result<Schedule, Api
 pub(super) async fn get(
     State(app): State<Arc<App>>,
     tenant: Tenant,
-    mut input: Fields,
+    input: Fields,
 ) -> Result<Response, ApiError> {
-    let id = input.required_uuid("id");
-    let id = ScheduleId(input.finish_with(|| id)?);
+    let id: ScheduleId = input.only_id()?;
     let schedule = find(&app, tenant, id).await?;
     Ok(ok(wire::OneSchedule {
         schedule: view(&app, &schedule),
@@ -173,10 +172,9 @@ fn refused(flaws: Vec<(&'static str, Flaw)>) -> ApiError {
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     tenant: Tenant,
-    mut input: Fields,
+    input: Fields,
 ) -> Result<Response, ApiError> {
-    let id = input.required_uuid("id");
-    let id = ScheduleId(input.finish_with(|| id)?);
+    let id: ScheduleId = input.only_id()?;
     let (clock, ids) = (app.clock.clone(), app.ids.clone());
     let deleted = app
         .store

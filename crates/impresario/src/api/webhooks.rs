@@ -149,10 +149,9 @@ pub(super) async fn update(
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     tenant: Tenant,
-    mut input: Fields,
+    input: Fields,
 ) -> Result<Response, ApiError> {
-    let id = input.required_uuid("id").map(EndpointId);
-    let id = input.finish_with(|| id)?;
+    let id: EndpointId = input.only_id()?;
     if !app
         .store
         .write("delete_webhook", move |tx| webhooks::delete(tx, tenant.0, id))
