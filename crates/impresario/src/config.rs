@@ -260,20 +260,10 @@ pub fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The variables that package managers and proxies are configured by, for the installs that a bundle needs.
+/// One variable of the environment as the system has it, for the programs that are started: `PATH`, and what npm needs.
 #[must_use]
-pub fn install_environment() -> Vec<(String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| {
-            let lower = name.to_ascii_lowercase();
-            lower.starts_with("npm_config_")
-                || matches!(
-                    lower.as_str(),
-                    "https_proxy" | "http_proxy" | "no_proxy" | "node_extra_ca_certs"
-                )
-        })
-        .collect()
+pub(crate) fn raw_variable(name: &str) -> Option<std::ffi::OsString> {
+    std::env::var_os(name)
 }
 
 /// The file that is read without being named.

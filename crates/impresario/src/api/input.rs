@@ -168,11 +168,6 @@ impl Fields {
         self.optional_with(name, |value| values::int(&value, &range))
     }
 
-    /// A whole number, or `null`.
-    pub fn patch_int(&mut self, name: &'static str, range: RangeInclusive<i64>) -> Patch<i64> {
-        self.patch_with(name, |value| values::int(&value, &range))
-    }
-
     /// `true` or `false`.
     pub fn optional_bool(&mut self, name: &'static str) -> Option<bool> {
         self.optional_with(name, |value| values::boolean(&value))
@@ -194,18 +189,8 @@ impl Fields {
     }
 
     /// An RFC 3339 instant.
-    pub fn required_instant(&mut self, name: &'static str) -> Option<Timestamp> {
-        self.required_with(name, |value| values::instant(&value))
-    }
-
-    /// An RFC 3339 instant.
     pub fn optional_instant(&mut self, name: &'static str) -> Option<Timestamp> {
         self.optional_with(name, |value| values::instant(&value))
-    }
-
-    /// An RFC 3339 instant, or `null`.
-    pub fn patch_instant(&mut self, name: &'static str) -> Patch<Timestamp> {
-        self.patch_with(name, |value| values::instant(&value))
     }
 
     /// One of a few words, each standing for a value.

@@ -27,6 +27,14 @@ pub struct Missed {
     pub count: u64,
 }
 
+impl Missed {
+    /// Whether they are more than were counted.
+    #[must_use]
+    pub fn is_cut_short(&self) -> bool {
+        self.count >= MOST_COUNTED
+    }
+}
+
 /// Missed fires are counted one by one up to here (two months of a schedule that fires every minute), so that years
 /// of downtime cost bounded work.
 pub(super) const MOST_COUNTED: u64 = 100_000;

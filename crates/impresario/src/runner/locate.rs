@@ -125,7 +125,7 @@ fn absolute(path: &Path) -> PathBuf {
 
 /// The first program of this name on `PATH`. That variable is no setting of ours: it is how this machine finds programs.
 pub(super) fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_else(|| PLAIN_PATH.into());
+    let path = crate::config::raw_variable("PATH").unwrap_or_else(|| PLAIN_PATH.into());
     std::env::split_paths(&path)
         .filter(|dir| dir.is_absolute())
         .map(|dir| dir.join(name))

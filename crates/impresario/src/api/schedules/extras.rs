@@ -98,51 +98,22 @@ pub(in crate::api) async fn history(
         .get(limit)
         .and_then(|_| rows.get(limit.checked_sub(1)?))
         .map(|row| row.fire_at.as_millisecond().to_string());
-    let older = rows.iter().skip(1).map(Some).chain([None]);
-    let fires: Vec<Value> = rows
-        .iter()
-        .zip(older)
-        .take(limit)
-        .map(|(row, older)| shown(row, older))
-        .collect();
+    let fires: Vec<Value> = rows.iter().take(limit).map(shown).collect();
     Ok(ok(json!({"fires": fires, "next_cursor": next_cursor})))
 }
 
-/// The planner counts missed instants up to here, so that years of downtime cost bounded work.
-const MOST_COUNTED: u64 = 100_000;
-
-/// A row of the ledger as the answer shows it; `older` is the row before it in time.
-fn shown(row: &LedgerRow, older: Option<&LedgerRow>) -> Value {
-    // The fire that catches up is written down together with the range that it makes up for: at the same instant, and
-    // with nothing between the two.
-    let caught_up = older
-        .filter(|older| older.outcome == MISSED && row.outcome != MISSED)
-        .filter(|older| older.recorded_at == row.recorded_at);
-    let range = if row.outcome == MISSED {
-        Some(row)
-    } else {
-        caught_up
-    };
-    let at_least = range.is_some_and(|range| range.missed >= MOST_COUNTED);
-    let error = match &row.error {
-        Some(error) if at_least => Some(format!(
-            "{error}; at least {MOST_COUNTED}, they are counted no further"
-        )),
-        error => error.clone(),
-    };
+/// A row of the ledger as the answer shows it.
+fn shown(row: &LedgerRow) -> Value {
     json!({
         "fire_at": rfc3339(row.fire_at),
         "fired_at": rfc3339(row.recorded_at),
         "outcome": row.outcome,
         "job_id": row.job,
         "job_status": row.job_status,
-        "missed": range.map_or(row.missed, |range| range.missed),
-        "error": error,
+        "missed": row.missed,
+        "error": row.error,
     })
 }
-
-/// The outcome of a row that stands for a range of instants.
-const MISSED: &str = "missed";
 
 /// An expression in plain English, and its next fires.
 pub(in crate::api) async fn preview(
@@ -169,57 +140,4 @@ pub(in crate::api) async fn preview(
         })
         .collect();
     Ok(ok(json!({"description": pattern.describe(), "fires": fires})))
-}
-
-#[cfg(test)]
-mod tests {
-    use jiff::Timestamp;
-
-    use super::*;
-    use crate::domain::plan_fire;
-
-    fn row(fire_at: i64, recorded_at: i64, outcome: &str, missed: u64) -> LedgerRow {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        LedgerRow {
-            fire_at: at(fire_at),
-            outcome: outcome.to_owned(),
-            recorded_at: at(recorded_at),
-            job: None,
-            job_status: None,
-            missed,
-            error: (outcome == MISSED).then(|| "it was not fired in time".to_owned()),
-        }
-    }
-
-    #[test]
-    fn the_fire_that_catches_up_says_how_many_it_stands_for() {
-        let range = row(60, 305, MISSED, 4);
-        let missed = |row: &LedgerRow, older: Option<&LedgerRow>| shown(row, older)["missed"].clone();
-        assert_eq!(missed(&row(300, 305, "fired", 0), Some(&range)), 4);
-        assert_eq!(missed(&row(300, 305, "rejected", 0), Some(&range)), 4);
-        assert_eq!(missed(&range, Some(&row(0, 0, "fired", 0))), 4);
-        // The fire after it is on time, and one without a range missed nothing.
-        assert_eq!(missed(&row(360, 360, "fired", 0), Some(&range)), 0);
-        assert_eq!(
-            missed(&row(300, 305, "fired", 0), Some(&row(240, 305, "fired", 0))),
-            0
-        );
-        assert_eq!(missed(&row(300, 305, "fired", 0), None), 0);
-    }
-
-    #[test]
-    fn a_count_that_was_cut_short_says_so() {
-        let every_minute = Pattern::parse("* * * * *", "UTC").unwrap();
-        let at = |text: &str| text.parse::<Timestamp>().unwrap();
-        let plan = plan_fire(
-            &every_minute,
-            at("2026-01-01T00:00:00Z"),
-            at("2027-01-01T00:00:00Z"),
-        )
-        .unwrap();
-        let count = plan.missed.unwrap().count;
-        let error = |missed| shown(&row(60, 305, MISSED, missed), None)["error"].to_string();
-        assert!(error(count).contains("at least 100000"), "{}", error(count));
-        assert!(!error(count - 1).contains("at least"));
-    }
 }

@@ -107,7 +107,7 @@ pub(crate) async fn npm_install(
         .envs(
             NPM_ENV
                 .iter()
-                .filter_map(|name| Some((name, std::env::var_os(name)?))),
+                .filter_map(|name| Some((name, crate::config::raw_variable(name)?))),
         )
         .env("PATH", path)
         .env("NO_UPDATE_NOTIFIER", "1")

@@ -102,10 +102,11 @@ fn fire(
     plan: FirePlan,
     (job, now): (JobId, Timestamp),
 ) -> Result<Outcome> {
-    if let Some(missed) = plan.missed {
-        record_missed(tx, schedule, missed, now)?;
-    }
-    let outcome = if !claim_instant(tx, schedule, plan.fire_at, now)? {
+    let missed = match plan.missed {
+        Some(missed) => record_missed(tx, schedule, missed, now)?,
+        None => 0,
+    };
+    let outcome = if !claim_instant(tx, schedule, plan.fire_at, (missed, now))? {
         Outcome::AlreadyDone
     } else if create_job(tx, schedule, plan.fire_at, (job, now))? {
         tx.execute_one(
@@ -129,11 +130,18 @@ fn fire(
     Ok(outcome)
 }
 
-/// Writes the ledger row; `false` where the instant has one. The primary key is what makes a fire unique.
-fn claim_instant(tx: &mut Tx<'_>, schedule: &Schedule, fire_at: Timestamp, now: Timestamp) -> Result<bool> {
-    let sql = "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at)
-               VALUES ($1, $2, $3, 'fired', $4) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
-    Ok(tx.execute(sql, params![schedule.id, fire_at, schedule.tenant, now])? == 1)
+/// Writes the ledger row, with the number of missed instants that the fire makes up for; `false` where the instant has
+/// a row. The primary key is what makes a fire unique.
+fn claim_instant(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    fire_at: Timestamp,
+    (missed, now): (u64, Timestamp),
+) -> Result<bool> {
+    let sql = "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed)
+               VALUES ($1, $2, $3, 'fired', $4, $5) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
+    let touched = tx.execute(sql, params![schedule.id, fire_at, schedule.tenant, now, missed])?;
+    Ok(touched == 1)
 }
 
 /// Creates the job from the schedule and the workflow as they stand in the store; `false` where the workflow is not
@@ -168,8 +176,9 @@ fn reject(tx: &mut Tx<'_>, schedule: &Schedule, fire_at: Timestamp, reason: &str
     )
 }
 
-/// Writes down the instants of a range that are in no other row: some may have fired before a clock was set back.
-fn record_missed(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, now: Timestamp) -> Result<()> {
+/// Writes down the instants of a range that are in no other row, and says how many they are: some may have fired
+/// before a clock was set back.
+fn record_missed(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, now: Timestamp) -> Result<u64> {
     let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'";
     let known: BTreeSet<Timestamp> = tx
         .query(sql, params![schedule.id, missed.from, missed.until], |row| {
@@ -183,14 +192,18 @@ fn record_missed(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, now: Time
     }
     let count = missed.count.saturating_sub(known.len() as u64);
     let Some(from) = from.filter(|from| count > 0 && *from <= missed.until) else {
-        return Ok(());
+        return Ok(0);
+    };
+    let reason = match missed.is_cut_short() {
+        true => format!("{MISSED}; at least {count}, they are counted no further"),
+        false => MISSED.to_owned(),
     };
     tx.execute(
         "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, error)
          VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
-        params![schedule.id, from, schedule.tenant, now, count, missed.until, MISSED],
+        params![schedule.id, from, schedule.tenant, now, count, missed.until, reason],
     )?;
-    Ok(())
+    Ok(count)
 }
 
 /// Why an instant is in no other row.
@@ -268,10 +281,15 @@ pub fn realign(tx: &mut Tx<'_>, after: Option<String>, now: Timestamp) -> Result
         if schedule.draft.pattern.fault().is_some() {
             continue;
         }
-        let accounted = match schedule.fired_ahead(now) {
-            true => newest_until(tx, schedule.id, now)?,
-            false => None,
-        };
+        let mut accounted = None;
+        if schedule.fired_ahead(now) {
+            accounted = newest_until(tx, schedule.id, now)?;
+            // What such a fire made up for has just been taken out of the ledger.
+            tx.execute(
+                "UPDATE fires SET missed = 0 WHERE schedule_id = $1 AND fire_at > $2 AND missed > 0",
+                params![schedule.id, now],
+            )?;
+        }
         let cursor = schedule.true_cursor(now, accounted);
         if cursor != schedule.next_fire_at {
             tx.execute_one(
@@ -331,4 +349,65 @@ pub fn history(
                WHERE f.tenant_id = $1 AND f.schedule_id = $2 AND ($3 IS NULL OR f.fire_at < $3)
                ORDER BY f.fire_at DESC LIMIT $4";
     tx.query(sql, params![tenant, schedule, before, limit], ledger_row)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::{
+        domain::{JobId, Pattern, ScheduleDraft, ScheduleId, plan_fire},
+        store::ops::fixture::Db,
+    };
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    /// The ledger, newest first, of a schedule of every minute that was made at `made` and fires at `now`.
+    fn fired_after_downtime(made: Timestamp, now: Timestamp) -> Vec<LedgerRow> {
+        let db = Db::new();
+        let (tenant, id) = (db.tenant(), ScheduleId(uuid::Uuid::from_u128(7)));
+        let draft = ScheduleDraft {
+            workflow: "gone".to_owned(),
+            params: serde_json::Map::new(),
+            pattern: Pattern::parse("* * * * *", "UTC").unwrap(),
+            launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
+            callback_url: None,
+            callback_secret: None,
+            skip_callbacks: false,
+            enabled: true,
+        };
+        db.run(|tx| schedules::create(tx, (tenant, id), draft, None, made));
+        let plan = |schedule: &Schedule| plan_fire(&schedule.draft.pattern, schedule.next_fire_at?, now);
+        let job = || JobId(uuid::Uuid::from_u128(8));
+        let fired = db.run(|tx| fire_due(tx, (now, 10), plan, job));
+        assert_eq!(fired.looked_at, 1);
+        db.run(|tx| history(tx, tenant, id, None, 10))
+    }
+
+    #[test]
+    fn the_fire_that_catches_up_says_how_many_it_stands_for() {
+        let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2026-01-01T00:05:10Z"));
+        let shown: Vec<_> = rows
+            .iter()
+            .map(|row| (row.outcome.as_str(), row.missed))
+            .collect();
+        assert_eq!(shown, [("rejected", 4), ("missed", 4)]);
+        assert!(!rows[1].error.as_ref().unwrap().contains("at least"));
+        let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2026-01-01T00:01:00Z"));
+        assert_eq!(
+            (rows.len(), rows[0].missed),
+            (1, 0),
+            "on time, nothing was missed"
+        );
+    }
+
+    #[test]
+    fn a_count_that_was_cut_short_says_so() {
+        let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2027-01-01T00:00:00Z"));
+        let error = rows[1].error.as_ref().unwrap();
+        assert!(error.contains("at least 100000"), "{error}");
+    }
 }
