@@ -242,6 +242,7 @@ fn any(_: &SecretString) -> Result<(), String> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "the one home of the environment")]
 fn environment() -> Environment {
     std::env::vars_os().collect()
 }
@@ -262,6 +263,7 @@ pub fn variable(name: &str) -> Option<String> {
 
 /// One variable of the environment as the system has it, for the programs that are started: `PATH`, and what npm needs.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "the one home of the environment")]
 pub(crate) fn raw_variable(name: &str) -> Option<std::ffi::OsString> {
     std::env::var_os(name)
 }

@@ -409,6 +409,10 @@ pub(super) fn runner_dir() -> PathBuf {
 }
 
 /// Node as an absolute path: the server does not get the test's PATH.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the server is started without the test's PATH, so Node is looked up here"
+)]
 pub(super) fn node() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
