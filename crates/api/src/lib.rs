@@ -29,7 +29,9 @@ pub use schedules::{
     Viewport,
 };
 pub use secret::Secret;
-pub use webhooks::{CallbackBody, CreateWebhook, CreatedWebhook, WebhookEndpoint, WebhookList};
+pub use webhooks::{
+    CallbackBody, CreateWebhook, CreatedWebhook, ScheduleEventBody, WebhookEndpoint, WebhookList,
+};
 
 use serde::{Deserialize, Serialize};
 

@@ -64,6 +64,36 @@ pub struct CreateSchedule {
     /// Whether it fires; default true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
+    /// Unique within the tenant; 1 to 100 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// At most 1,000 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// At most 20, each of 1 to 50 characters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tags: Option<Vec<String>>,
+    /// No fire before this instant; inclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start_at: Option<String>,
+    /// No fire from this instant on; exclusive.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub end_at: Option<String>,
+    /// How far a fire may be put off to spread the load, in seconds, 0 to 3600; default 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jitter_seconds: Option<u32>,
+    /// `fire_once` (default), `skip` or `fire_all`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub misfire_policy: Option<String>,
+    /// How late a missed fire may be and still be made up for, in seconds, 0 to 31,622,400; default 86,400.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catchup_window_seconds: Option<u32>,
+    /// `allow` (default), `skip`, `buffer_one` or `cancel_running`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overlap_policy: Option<String>,
+    /// So many failures in a row disable it, 1 to 1,000; default never.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_consecutive_failures: Option<u32>,
 }
 
 /// A schedule, as every answer shows it. Unset values are `null`.
@@ -73,12 +103,32 @@ pub struct Schedule {
     pub id: String,
     /// The name of the workflow it runs.
     pub workflow: String,
+    /// Unique within the tenant.
+    pub name: Option<String>,
+    /// For people.
+    pub description: Option<String>,
+    /// For people and for filters.
+    pub tags: Vec<String>,
     /// The workflow's input.
     pub params: Map<String, Value>,
     /// The expression as it was written.
     pub cron_expr: String,
     /// The zone's canonical spelling.
     pub timezone: String,
+    /// No fire before this instant; inclusive.
+    pub start_at: Option<String>,
+    /// No fire from this instant on; exclusive.
+    pub end_at: Option<String>,
+    /// How far a fire may be put off to spread the load, in seconds.
+    pub jitter_seconds: u32,
+    /// `fire_once`, `skip` or `fire_all`.
+    pub misfire_policy: String,
+    /// How late a missed fire may be and still be made up for, in seconds.
+    pub catchup_window_seconds: u32,
+    /// `allow`, `skip`, `buffer_one` or `cancel_running`.
+    pub overlap_policy: String,
+    /// So many failures in a row disable it; `null` never does.
+    pub max_consecutive_failures: Option<u32>,
     /// 1 to 3600.
     pub timeout_seconds: u32,
     /// Overrides the workflow's own.
@@ -97,8 +147,18 @@ pub struct Schedule {
     pub skip_callbacks: bool,
     /// Whether it fires.
     pub enabled: bool,
-    /// The next fire; of a disabled one, when it would fire were it enabled now.
+    /// `active`, `disabled` or `finished`.
+    pub state: String,
+    /// Why it disabled itself; `null` where its owner did, or nobody has.
+    pub disabled_reason: Option<String>,
+    /// The next fire, as the expression names it; of a disabled one, when it would fire were it enabled now.
     pub next_fire_at: Option<String>,
+    /// When that fire is acted on: `next_fire_at` and its share of the spread.
+    pub next_due_at: Option<String>,
+    /// How many missed instants wait to be made up for.
+    pub catching_up: u64,
+    /// Why its params do not fit the workflow as it is deployed now.
+    pub params_error: Option<String>,
     /// The scheduled instant of the newest fire.
     pub last_fire_at: Option<String>,
     /// The job the newest fire created.

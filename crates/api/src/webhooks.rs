@@ -79,3 +79,30 @@ pub struct CallbackBody {
     /// The fire that created the job: the scheduled instant.
     pub fire_at: Option<String>,
 }
+
+/// What is posted when something happens to a schedule beside the ends of its jobs. Not wrapped in the envelope.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ScheduleEventBody {
+    /// `schedule.missed`, `schedule.skipped`, `schedule.disabled` or `schedule.recovered`.
+    pub event: String,
+    /// The schedule.
+    pub schedule_id: String,
+    /// The schedule's name, if it has one.
+    pub name: Option<String>,
+    /// The workflow's name.
+    pub workflow: String,
+    /// When it happened.
+    pub occurred_at: String,
+    /// The scheduled instant that was skipped; of missed ones, the oldest.
+    pub fire_at: Option<String>,
+    /// Of missed instants, the newest.
+    pub missed_until: Option<String>,
+    /// How many instants were missed.
+    pub missed: Option<u64>,
+    /// The kind of reason, or `disabled_reason`.
+    pub reason: Option<String>,
+    /// The job that the event is about, if it is about one.
+    pub job_id: Option<String>,
+    /// Failures in a row when it happened; of `schedule.recovered`, how many there had been.
+    pub consecutive_failures: u64,
+}

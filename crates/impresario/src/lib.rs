@@ -18,6 +18,7 @@ pub mod delivery;
 pub mod domain;
 pub mod ids;
 pub mod keys;
+pub mod params;
 pub mod quickstart;
 pub mod runner;
 pub mod scheduler;

@@ -12,17 +12,23 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     background::{self, Next},
-    clock::SharedClock,
-    domain::{FirePlan, JobId, Schedule, plan_fire},
-    ids::Ids,
+    domain::rfc3339,
+    params,
     store::{
         self,
-        ops::{deliveries, fires, schedules::ChangeContext},
+        ops::{
+            Moment, deliveries,
+            fires::{self, Realigned},
+            settings,
+        },
     },
 };
 
 /// Schedules fired in one transaction.
 const BATCH: usize = 500;
+
+/// Schedules that make up for one missed instant each in one transaction: few, because what comes waits for it.
+const CATCH_UP_BATCH: usize = 50;
 
 /// A clock that goes back by less is being corrected; the ledger and the cursors need no help with that.
 const CORRECTION: SignedDuration = SignedDuration::from_secs(1);
@@ -61,18 +67,28 @@ pub async fn run(app: &App, shutdown: &CancellationToken) {
 /// # Errors
 /// The store's.
 async fn realign(app: &App) -> store::Result<()> {
-    let (mut after, mut moved) = (None, 0);
-    loop {
-        let (from, now) = (after, app.clock.now());
-        let (next, some) = app
+    let rules = new_rules(app).await?;
+    let (mut state, mut moved) = (Realigned::default(), 0);
+    while !state.done {
+        let (from, now) = (state, app.clock.now());
+        state = app
             .store
             .write("realign_cursors", move |tx| fires::realign(tx, from, now))
             .await?;
-        moved += some;
-        if next.is_none() {
-            break;
+        for (schedule, from, to) in &state.moved {
+            moved += 1;
+            let shown = |at: &Option<Timestamp>| at.map_or_else(|| "never".to_owned(), rfc3339);
+            tracing::warn!(%schedule, from = shown(from), to = shown(to), "the next fire of a schedule has moved");
         }
-        after = next;
+    }
+    if let Some(before) = rules {
+        let now = impresario_cron::Zone::tzdb_version();
+        tracing::warn!(
+            before,
+            now,
+            schedules_moved = moved,
+            "the rules of the time zones are another version's; only fires that are still to come have moved"
+        );
     }
     let now = app.clock.now();
     let brought_forward = app
@@ -90,25 +106,37 @@ async fn realign(app: &App) -> store::Result<()> {
     Ok(())
 }
 
-/// One pass: fires what is due now and says when the next fire is.
+/// The version of the time zones' rules that the database was last used with, where it is not this program's.
+async fn new_rules(app: &App) -> store::Result<Option<String>> {
+    app.store
+        .write("tzdb_version", |tx| {
+            settings::tzdb_version(tx, impresario_cron::Zone::tzdb_version())
+        })
+        .await
+}
+
+/// One pass: fires what is due now, and where nothing is, makes up for what was missed; says when the next fire is.
 ///
 /// # Errors
 /// The store's.
 pub async fn tick(app: &App) -> store::Result<Next> {
-    let next = app.store.read_now("next_due", fires::next_due).await?;
-    let Some(next) = next else {
-        return Ok(Next::Idle);
-    };
+    let look = |tx: &mut store::Tx<'_>| Ok((fires::next_due(tx)?, fires::any_ready(tx)?));
+    let (next, owed) = app.store.read_now("next_due", look).await?;
     let now = app.clock.now();
-    if next > now {
-        return Ok(Next::At(next));
+    let due = next.filter(|next| *next <= now);
+    // What comes goes before what was missed, so that nothing is late for something that is late already.
+    if due.is_none() && !owed {
+        return Ok(next.map_or(Next::Idle, Next::At));
     }
-    let ids = app.ids.clone();
-    let new_job = move || JobId(ids.uuid(now));
+    let (ids, on_time) = (app.ids.clone(), due.is_some());
     let fired = app
         .store
         .write("fire_due", move |tx| {
-            fires::fire_due(tx, (now, BATCH), |schedule| plan(schedule, now), new_job)
+            let moment = Moment::at(now, &ids);
+            match on_time {
+                true => fires::fire_due(tx, &moment, BATCH),
+                false => fires::catch_up(tx, &moment, CATCH_UP_BATCH),
+            }
         })
         .await?;
     for (schedule, reason) in &fired.quarantined {
@@ -116,24 +144,16 @@ pub async fn tick(app: &App) -> store::Result<Next> {
     }
     if fired.jobs > 0 {
         app.signals.worker.notify_one();
+        app.signals.outbox.notify_one();
     }
-    let late_ms = now.as_millisecond().saturating_sub(next.as_millisecond());
-    tracing::debug!(jobs = fired.jobs, rejected = fired.rejected, late_ms, "fired");
+    params::check_again(app, &fired.unchecked).await?;
+    let late_ms = due.map(|due| now.as_millisecond().saturating_sub(due.as_millisecond()));
+    tracing::debug!(
+        jobs = fired.jobs,
+        rejected = fired.rejected,
+        skipped = fired.skipped,
+        late_ms,
+        "fired"
+    );
     Ok(Next::Now)
-}
-
-/// Hands `body` what a change to a schedule needs: the time, what is due, an id for a job. For the inside of a
-/// transaction.
-pub fn with_context<T>(clock: &SharedClock, ids: &Ids, body: impl FnOnce(&ChangeContext<'_>) -> T) -> T {
-    body(&ChangeContext {
-        now: &|| clock.now(),
-        plan: &plan,
-        new_job: &|| JobId(ids.uuid(clock.now())),
-    })
-}
-
-/// What to do with one schedule at `now`.
-#[must_use]
-pub fn plan(schedule: &Schedule, now: Timestamp) -> Option<FirePlan> {
-    plan_fire(&schedule.draft.pattern, schedule.first_owed(now)?, now)
 }

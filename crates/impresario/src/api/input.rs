@@ -43,6 +43,21 @@ impl Flaw {
             message: message.into(),
         }
     }
+
+    /// The same, of the entry `index` of a list.
+    #[must_use]
+    pub fn at_index(mut self, index: usize) -> Self {
+        self.path.insert(0, PathSegment::Index(index));
+        self
+    }
+
+    /// Where it is, below the field `field`.
+    #[must_use]
+    pub fn place(&self, field: &str) -> String {
+        let mut path = vec![PathSegment::Key(field.to_owned())];
+        path.extend(self.path.iter().cloned());
+        values::dotted(&path)
+    }
 }
 
 impl From<Flaw> for Vec<Flaw> {

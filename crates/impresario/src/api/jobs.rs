@@ -16,11 +16,12 @@ use super::{
 use crate::{
     app::App,
     domain::{CredentialId, Job, JobId, JobStatus, Launch, NewJob, ScheduleId, TenantId, rfc3339},
+    params,
     secrets::Keyring,
     store::{
         hex,
         ops::{
-            credentials,
+            Moment, credentials,
             jobs::{self, CancelOutcome, CreateOutcome, JobFilter},
         },
     },
@@ -78,7 +79,7 @@ pub(super) async fn create(
         None => None,
     };
     if let Some(Ok(found)) = &found {
-        input.report("params", run_input::check_params(found, &params).await);
+        input.report("params", params::flaws(found, &params).await);
     }
     let (workflow, launch, callback) = input.finish_with(|| Some((workflow?, launch?, callback?)))?;
     found.transpose()?;
@@ -254,7 +255,7 @@ pub(super) async fn cancel(
     input: Fields,
 ) -> Result<Response, ApiError> {
     let id: JobId = input.only_id()?;
-    let now = app.clock.now();
+    let (clock, ids) = (app.clock.clone(), app.ids.clone());
     let conflict = |job: &Job| ApiError::conflict(format!("job: it is {} already", job.status.as_str()));
     let done = |message: &str| {
         Ok(ok(wire::Done {
@@ -264,12 +265,19 @@ pub(super) async fn cancel(
     };
     match app
         .store
-        .write("cancel_job", move |tx| jobs::cancel(tx, tenant.0, id, now))
+        .write("cancel_job", move |tx| {
+            jobs::cancel(tx, tenant.0, id, &Moment::of(&*clock, &ids))
+        })
         .await?
     {
         CancelOutcome::Unknown => Err(not_found(id)),
         CancelOutcome::Finished(job) => Err(conflict(&job)),
-        CancelOutcome::Cancelled(_) => done("the job was waiting and is cancelled"),
+        CancelOutcome::Cancelled(_) => {
+            // Another job of its schedule may have waited for it.
+            app.signals.worker.notify_one();
+            app.signals.scheduler.notify_one();
+            done("the job was waiting and is cancelled")
+        }
         CancelOutcome::Requested(_) => {
             app.running.cancel(id);
             match ended(&app, tenant, id).await? {

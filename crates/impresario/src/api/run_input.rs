@@ -2,10 +2,9 @@
 //! at update.
 
 use impresario_api::{ResidentialProxy, Viewport};
-use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{ApiError, Fields, Flaw, Patch, fields, schema};
+use super::{ApiError, Fields, Flaw, Patch, fields};
 use crate::{
     app::App,
     builder::NAME_MAX,
@@ -166,12 +165,4 @@ pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Re
         "workflow: no deployed workflow {}{hint}",
         super::values::quoted(name)
     )))
-}
-
-/// What is wrong with `params` for the workflow, as far as it says what it takes.
-pub(super) async fn check_params(workflow: &Workflow, params: &Map<String, Value>) -> Vec<Flaw> {
-    match workflow.launch().input_schema {
-        Some(schema) => schema::check(schema, params.clone()).await,
-        None => Vec::new(),
-    }
 }

@@ -1,6 +1,7 @@
 //! `schedules/*`: here what makes, shows, changes and ends a schedule; [`input`] reads what create and update have in
 //! common, [`extras`] has the routes beside them.
 
+mod behaviour;
 mod extras;
 mod input;
 
@@ -12,13 +13,23 @@ use serde_json::Map;
 
 pub(super) use self::extras::{history, preview, trigger};
 use self::input::Patch;
-use super::{ApiError, Fields, Flaw, auth::Tenant, ok, page, run_input};
+use super::{ApiError, Fields, Flaw, auth::Tenant, ok, page, run_input, values};
 use crate::{
     app::App,
     domain::{Schedule, ScheduleId, rfc3339},
-    scheduler,
-    store::ops::schedules::{self, ScheduleFilter},
+    params,
+    store::ops::{
+        Moment,
+        schedules::{self, Change, ChangeOutcome, CreateOutcome, ScheduleFilter},
+    },
 };
+
+fn name_taken(name: Option<String>) -> ApiError {
+    let name = values::quoted(&name.unwrap_or_default());
+    ApiError::conflict(format!(
+        "name: another schedule is called {name}; a name belongs to one schedule"
+    ))
+}
 
 fn not_found(id: ScheduleId) -> ApiError {
     ApiError::not_found(format!("schedule: there is no schedule {id}"))
@@ -36,22 +47,26 @@ pub(super) async fn create(
         None => None,
     };
     if let (Some(Ok(found)), Some(params)) = (&found, patch.params.as_ref().or(Some(&Map::new()))) {
-        input.report("params", run_input::check_params(found, params).await);
+        input.report("params", params::flaws(found, params).await);
     }
-    let (draft, flaws) = patch.into_new(workflow);
+    let now = app.clock.now();
+    let (draft, flaws) = patch.into_new(workflow, now);
     for (field, flaw) in flaws {
         input.report(field, vec![flaw]);
     }
     let (draft, callback) = input.finish_with(|| draft)?;
-    found.transpose()?;
-    let now = app.clock.now();
+    let checked = found.transpose()?.map(|workflow| workflow.deployment.id);
     let ids = (tenant.0, ScheduleId(app.ids.uuid(now)));
+    let name = draft.label.name.clone();
     let created = app
         .store
         .write("create_schedule", move |tx| {
-            schedules::create(tx, ids, draft, callback.new_secret, now)
+            schedules::create(tx, ids, (draft, checked), callback.new_secret, now)
         })
         .await?;
+    let CreateOutcome::Created(created) = created else {
+        return Err(name_taken(name));
+    };
     app.signals.scheduler.notify_one();
     Ok(ok(wire::ScheduleCreated {
         success: true,
@@ -67,6 +82,9 @@ pub(super) async fn list(
     let filter = ScheduleFilter {
         enabled: input.optional_bool("enabled"),
         workflow: input.optional_string("workflow", run_input::WORKFLOW_NAME),
+        name: input.optional_string("name", 1..=100),
+        tag: input.optional_string("tag", 1..=50),
+        params_valid: input.optional_bool("params_valid"),
         after: page::cursor(&mut input),
     };
     let limit = page::limit(&mut input, "limit", 50, 200);
@@ -123,12 +141,14 @@ pub(super) async fn update(
             .unwrap_or_else(|| ApiError::bad_request("id")));
     };
     let before = find(&app, tenant, id).await?;
+    let mut checked = None;
     if let Some(params) = &patch.params
         && let Ok(workflow) = run_input::find_workflow(&app, tenant.0, &before.draft.workflow).await
     {
-        input.report("params", run_input::check_params(&workflow, params).await);
+        input.report("params", params::flaws(&workflow, params).await);
+        checked = Some(workflow.deployment.id);
     }
-    if let Err(flaws) = patch.clone().apply(&before.draft) {
+    if let Err(flaws) = patch.clone().apply(&before.draft, app.clock.now()) {
         for (field, flaw) in flaws {
             input.report(field, vec![flaw]);
         }
@@ -136,21 +156,29 @@ pub(super) async fn update(
     input.finish()?;
 
     let (clock, ids) = (app.clock.clone(), app.ids.clone());
+    let name = patch.name();
     // The rules are asked again inside the transaction: another update may have come between, and they hold for the
     // result.
     let changed = app
         .store
         .write("update_schedule", move |tx| {
-            scheduler::with_context(&clock, &ids, |context| {
-                schedules::change(tx, (tenant.0, id), context, |before| {
-                    patch
-                        .apply(before)
-                        .map(|(draft, callback)| (draft, callback.new_secret))
+            let moment = Moment::of(&*clock, &ids);
+            schedules::change(tx, (tenant.0, id), &moment, |before| {
+                let (draft, callback) = patch.apply(before, moment.now)?;
+                Ok(Change {
+                    draft,
+                    secret: callback.new_secret,
+                    checked,
                 })
             })
         })
         .await?;
-    let after = changed.ok_or_else(|| not_found(id))?.map_err(refused)?;
+    let after = match changed {
+        ChangeOutcome::Changed(after) => after,
+        ChangeOutcome::Unknown => return Err(not_found(id)),
+        ChangeOutcome::Refused(flaws) => return Err(refused(flaws)),
+        ChangeOutcome::NameTaken => return Err(name_taken(name)),
+    };
     app.signals.scheduler.notify_one();
     app.signals.worker.notify_one();
     Ok(ok(wire::OneSchedule {
@@ -179,9 +207,7 @@ pub(super) async fn delete(
     let deleted = app
         .store
         .write("delete_schedule", move |tx| {
-            scheduler::with_context(&clock, &ids, |context| {
-                schedules::delete(tx, tenant.0, id, context)
-            })
+            schedules::delete(tx, tenant.0, id, &Moment::of(&*clock, &ids))
         })
         .await?;
     if !deleted {
@@ -197,12 +223,24 @@ pub(super) async fn delete(
 /// A schedule as every answer shows it.
 fn view(app: &App, schedule: &Schedule) -> wire::Schedule {
     let draft = &schedule.draft;
+    let now = app.clock.now();
+    let next = schedule.shown_next_fire(now);
     wire::Schedule {
         id: schedule.id.to_string(),
         workflow: draft.workflow.clone(),
         params: draft.params.clone(),
-        cron_expr: draft.pattern.expr().to_owned(),
-        timezone: draft.pattern.zone().to_owned(),
+        name: draft.label.name.clone(),
+        description: draft.label.description.clone(),
+        tags: draft.label.tags.clone(),
+        cron_expr: draft.timing.pattern.expr().to_owned(),
+        timezone: draft.timing.pattern.zone().to_owned(),
+        start_at: draft.timing.start_at.map(rfc3339),
+        end_at: draft.timing.end_at.map(rfc3339),
+        jitter_seconds: draft.timing.jitter_seconds,
+        misfire_policy: draft.policies.misfire.as_str().to_owned(),
+        catchup_window_seconds: draft.policies.catchup_window_seconds,
+        overlap_policy: draft.policies.overlap.as_str().to_owned(),
+        max_consecutive_failures: draft.policies.max_consecutive_failures,
         timeout_seconds: draft.launch.timeout_seconds,
         start_url: draft.launch.start_url.clone(),
         gpu: draft.launch.gpu,
@@ -212,7 +250,15 @@ fn view(app: &App, schedule: &Schedule) -> wire::Schedule {
         callback_url: draft.callback_url.clone(),
         skip_callbacks: draft.skip_callbacks,
         enabled: draft.enabled,
-        next_fire_at: schedule.shown_next_fire(app.clock.now()).map(rfc3339),
+        state: schedule.state(now).as_str().to_owned(),
+        disabled_reason: schedule
+            .self_disabled
+            .as_ref()
+            .map(|disabled| disabled.reason.clone()),
+        next_fire_at: next.map(rfc3339),
+        next_due_at: next.map(|at| rfc3339(schedule.due_at(at))),
+        catching_up: schedule.catching_up,
+        params_error: schedule.params_check.error.clone(),
         last_fire_at: schedule.last_fire_at.map(rfc3339),
         last_job_id: schedule.last_job_id.map(|id| id.to_string()),
         last_error: schedule.last_error.clone(),

@@ -244,10 +244,7 @@ pub(super) fn string_list(
     for (index, item) in list.into_iter().enumerate() {
         match string(item, chars) {
             Ok(text) => kept.push(text),
-            Err(flaw) => flaws.push(Flaw {
-                path: vec![PathSegment::Index(index)],
-                ..flaw
-            }),
+            Err(flaw) => flaws.push(flaw.at_index(index)),
         }
     }
     if flaws.is_empty() { Ok(kept) } else { Err(flaws) }

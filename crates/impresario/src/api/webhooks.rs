@@ -188,6 +188,7 @@ fn delivery_view(delivery: &DeliveryView) -> Value {
     json!({
         "delivery_id": delivery.id,
         "job_id": delivery.job,
+        "schedule_id": delivery.schedule,
         "webhook_endpoint_id": delivery.endpoint,
         "url": delivery.url,
         "event": delivery.event,

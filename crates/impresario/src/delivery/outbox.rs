@@ -132,12 +132,12 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
     let record = record(at, result);
     match (after, &record.error) {
         (AfterAttempt::GiveUp, Some((class, error))) => {
-            tracing::warn!(delivery = %delivery.id, job = %delivery.job, %class, %error, "delivery given up");
+            tracing::warn!(delivery = %delivery.id, job = ?delivery.job, %class, %error, "delivery given up");
         }
         (_, Some((class, error))) => {
-            tracing::info!(delivery = %delivery.id, job = %delivery.job, %class, %error, "delivery attempt failed");
+            tracing::info!(delivery = %delivery.id, job = ?delivery.job, %class, %error, "delivery attempt failed");
         }
-        (_, None) => tracing::info!(delivery = %delivery.id, job = %delivery.job, "delivered"),
+        (_, None) => tracing::info!(delivery = %delivery.id, job = ?delivery.job, "delivered"),
     }
     loop {
         let (id, lease, record, now) = (delivery.id, token.to_owned(), record.clone(), app.clock.now());

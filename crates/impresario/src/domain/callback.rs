@@ -1,9 +1,22 @@
 //! Who hears of a job's end, and what they are told.
 
-use impresario_api::CallbackBody;
+use impresario_api::{CallbackBody, ScheduleEventBody};
 use jiff::Timestamp;
 
-use super::{EndpointId, Job, JobStatus, SecretId, rfc3339};
+use super::{EndpointId, Job, JobId, JobStatus, MissedReason, Schedule, SecretId, rfc3339};
+
+/// Every event that an endpoint can hear of.
+pub const EVENTS: [&str; 6] = [
+    "job.completed",
+    "job.failed",
+    "schedule.missed",
+    "schedule.skipped",
+    "schedule.disabled",
+    "schedule.recovered",
+];
+
+/// Those that an endpoint hears of where it does not say.
+pub const DEFAULT_EVENTS: [&str; 2] = ["job.completed", "job.failed"];
 
 /// Where one event goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,5 +55,93 @@ pub fn callback_body(job: &Job, event: &str) -> CallbackBody {
         mapped_stack: job.stack.clone(),
         schedule_id: job.schedule.map(|(id, _)| id.to_string()),
         fire_at: job.schedule.map(fire_at),
+    }
+}
+
+/// What happened to a schedule, beside the ends of its jobs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ScheduleEvent {
+    /// Instants came that nobody fires any more.
+    Missed {
+        /// The oldest.
+        from: Timestamp,
+        /// The newest.
+        until: Timestamp,
+        /// How many.
+        count: u64,
+        /// Why.
+        reason: MissedReason,
+    },
+    /// Its overlap policy let an instant go by.
+    Skipped {
+        /// Which.
+        fire_at: Timestamp,
+    },
+    /// It disabled itself.
+    Disabled {
+        /// Why, as `disabled_reason` says.
+        reason: String,
+        /// The job whose failure was the last straw, if it was a job's.
+        job: Option<JobId>,
+    },
+    /// A run succeeded after failures.
+    Recovered {
+        /// That run.
+        job: JobId,
+        /// How many failures in a row there had been.
+        failures: u64,
+    },
+}
+
+impl ScheduleEvent {
+    /// Its name, one of [`EVENTS`].
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Missed { .. } => "schedule.missed",
+            Self::Skipped { .. } => "schedule.skipped",
+            Self::Disabled { .. } => "schedule.disabled",
+            Self::Recovered { .. } => "schedule.recovered",
+        }
+    }
+
+    /// What is posted about `schedule`.
+    #[must_use]
+    pub fn body(&self, schedule: &Schedule, now: Timestamp) -> ScheduleEventBody {
+        let mut body = ScheduleEventBody {
+            event: self.name().to_owned(),
+            schedule_id: schedule.id.to_string(),
+            name: schedule.draft.label.name.clone(),
+            workflow: schedule.draft.workflow.clone(),
+            occurred_at: rfc3339(now),
+            consecutive_failures: schedule.consecutive_failures,
+            ..ScheduleEventBody::default()
+        };
+        match self {
+            Self::Missed {
+                from,
+                until,
+                count,
+                reason,
+            } => {
+                body.fire_at = Some(rfc3339(*from));
+                body.missed_until = Some(rfc3339(*until));
+                body.missed = Some(*count);
+                body.reason = Some(reason.as_str().to_owned());
+            }
+            Self::Skipped { fire_at } => {
+                body.fire_at = Some(rfc3339(*fire_at));
+                body.reason = Some("overlap".to_owned());
+            }
+            Self::Disabled { reason, job } => {
+                body.reason = Some(reason.clone());
+                body.job_id = job.map(|job| job.to_string());
+            }
+            Self::Recovered { job, failures } => {
+                body.job_id = Some(job.to_string());
+                body.consecutive_failures = *failures;
+            }
+        }
+        body
     }
 }

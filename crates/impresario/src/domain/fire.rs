@@ -1,24 +1,26 @@
-//! Which fire of a schedule is due, which were missed, and which comes next: a pure function of the pattern, the
-//! durable cursor and the time.
+//! Which instant of a schedule fires, which were missed, which are made up for, and which comes next: a pure function
+//! of its timing, its policies, the durable cursor and the time.
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::Pattern;
+use super::{MisfirePolicy, Policies, ScheduleId, Timing};
 
 /// What to do with a schedule whose cursor has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FirePlan {
-    /// The instant that fires now: the newest one that is due.
-    pub fire_at: Timestamp,
-    /// The older ones that are passed over, where there are any.
-    pub missed: Option<Missed>,
-    /// The cursor's next stand: the first instant after both the fire and the present; `None` if there is none.
+    /// What nobody fires any more, oldest first.
+    pub missed: Vec<Missed>,
+    /// What is made up for one by one, oldest first (`fire_all`).
+    pub owed: Option<Range>,
+    /// What fires now: the newest instant that is due, unless it is too late for it.
+    pub fire_at: Option<Timestamp>,
+    /// The cursor's next stand: the first instant that is not due yet; `None` if there is none.
     pub next: Option<Timestamp>,
 }
 
-/// A run of instants that came and went while nobody could fire them.
+/// A run of instants that follow each other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Missed {
+pub struct Range {
     /// The oldest.
     pub from: Timestamp,
     /// The newest.
@@ -27,138 +29,227 @@ pub struct Missed {
     pub count: u64,
 }
 
-impl Missed {
-    /// Whether they are more than were counted.
+/// A run of instants that nobody fires any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Missed {
+    /// Which.
+    pub range: Range,
+    /// Why.
+    pub reason: MissedReason,
+}
+
+/// Why an instant is in the ledger as missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MissedReason {
+    /// Nobody could fire it in time: the server was down, or its clock was wrong.
+    Down,
+    /// It was later than the catch-up window allows.
+    OutsideCatchUp,
+    /// More instants were missed than are made up for.
+    OverLimit,
+    /// A change, a pause or the failure limit took it back before it fired.
+    Retired,
+    /// The schedule had disabled itself.
+    PausedByLimit,
+}
+
+impl MissedReason {
+    /// As the API and the store write it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::OutsideCatchUp => "outside_catchup",
+            Self::OverLimit => "over_limit",
+            Self::Retired => "retired",
+            Self::PausedByLimit => "paused_by_limit",
+        }
+    }
+
+    /// A sentence for people.
+    #[must_use]
+    pub fn describe(self) -> &'static str {
+        match self {
+            Self::Down => "it was not fired in time: the server was down, or its clock was wrong",
+            Self::OutsideCatchUp => "it was not fired in time, and later than the catch-up window allows",
+            Self::OverLimit => "more instants were missed than are made up for",
+            Self::Retired => "it was taken back before it fired, by a change or a pause of the schedule",
+            Self::PausedByLimit => "the schedule had disabled itself at its limit of failures in a row",
+        }
+    }
+}
+
+/// Instants of a range are counted one by one up to here (two months of a schedule that fires every minute), so that
+/// years of downtime cost bounded work.
+pub const MOST_COUNTED: u64 = 100_000;
+
+/// How many missed instants of one schedule wait to be made up for at the most.
+pub const MOST_CAUGHT_UP: u64 = 1_000;
+
+/// An instant that is acted on within this time of its due time was not missed, whatever the misfire policy.
+pub const ON_TIME: SignedDuration = SignedDuration::from_secs(60);
+
+impl Range {
+    /// The instants of `timing` from `from` to `until`, both of which are among them.
+    #[must_use]
+    pub fn count(timing: &Timing, from: Timestamp, until: Timestamp) -> Self {
+        let mut range = Self {
+            from,
+            until,
+            count: 1,
+        };
+        let mut at = from;
+        while range.count < MOST_COUNTED {
+            match timing.next_after(at) {
+                Some(next) if next <= until => {
+                    at = next;
+                    range.count += 1;
+                }
+                _ => break,
+            }
+        }
+        range
+    }
+
+    /// Whether there are more instants than were counted.
     #[must_use]
     pub fn is_cut_short(&self) -> bool {
         self.count >= MOST_COUNTED
     }
+
+    fn missed(self, reason: MissedReason) -> Missed {
+        Missed { range: self, reason }
+    }
 }
 
-/// Missed fires are counted one by one up to here (two months of a schedule that fires every minute), so that years
-/// of downtime cost bounded work.
-pub(super) const MOST_COUNTED: u64 = 100_000;
+/// A schedule as the plan sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Due<'a> {
+    /// Whose instants they are: the spread depends on it.
+    pub id: ScheduleId,
+    /// When it fires.
+    pub timing: &'a Timing,
+    /// What its owner decided.
+    pub policies: Policies,
+    /// Its oldest unaccounted instant.
+    pub cursor: Timestamp,
+    /// How many missed instants wait to be made up for already.
+    pub waiting: u64,
+}
 
-/// Plans the fires of a schedule whose oldest unaccounted instant is `cursor`, at the time `now`.
-///
-/// The misfire policy is `fire_once`: of all instants that are due the newest one fires and the others are recorded
-/// as missed. `None` where nothing is due yet: a fire is never early.
+/// Plans the fires of a schedule at the time `now`. `None` where nothing is due yet: a fire is never early.
 #[must_use]
-pub fn plan_fire(pattern: &Pattern, cursor: Timestamp, now: Timestamp) -> Option<FirePlan> {
-    if cursor > now {
+pub fn plan_fire(due: &Due<'_>, now: Timestamp) -> Option<FirePlan> {
+    let newest = newest_due(due, now)?;
+    let late = now.duration_since(due.timing.due_at(due.id, newest));
+    let window = SignedDuration::from_secs(due.policies.catchup_window_seconds.into()).max(ON_TIME);
+    let (on_time, in_window) = (late <= ON_TIME, late <= window);
+    let fires = match due.policies.misfire {
+        MisfirePolicy::FireOnce => in_window,
+        MisfirePolicy::Skip | MisfirePolicy::FireAll => on_time,
+    };
+    let last_passed = if fires {
+        due.timing.previous_before(newest).filter(|at| *at >= due.cursor)
+    } else {
+        Some(newest)
+    };
+    // The cursor may be an instant that the pattern, under another time zone database, does not name any more.
+    let last_passed = last_passed.or_else(|| Some(due.cursor).filter(|cursor| *cursor < newest));
+    let mut plan = FirePlan {
+        missed: Vec::new(),
+        owed: None,
+        fire_at: fires.then_some(newest),
+        next: due.timing.next_after(newest),
+    };
+    let Some(until) = last_passed else {
+        return Some(plan);
+    };
+    match due.policies.misfire {
+        MisfirePolicy::FireAll => share_out(due, (until, now, window), &mut plan),
+        policy => {
+            let reason = if policy == MisfirePolicy::FireOnce && !in_window {
+                MissedReason::OutsideCatchUp
+            } else {
+                MissedReason::Down
+            };
+            let range = Range::count(due.timing, due.cursor, until);
+            plan.missed.push(range.missed(reason));
+        }
+    }
+    Some(plan)
+}
+
+/// The newest instant whose due time has come, from the cursor on.
+fn newest_due(due: &Due<'_>, now: Timestamp) -> Option<Timestamp> {
+    if due.timing.due_at(due.id, due.cursor) > now {
         return None;
     }
     let just_after = now
         .checked_add(SignedDuration::from_millis(1))
         .unwrap_or(Timestamp::MAX);
-    // The cursor is due even where the pattern, read under another time zone database, would not name it any more.
-    let newest = pattern
-        .previous_before(just_after)
-        .map_or(cursor, |newest| newest.max(cursor));
-    let missed = (newest > cursor).then(|| {
-        let mut missed = Missed {
-            from: cursor,
-            until: cursor,
-            count: 1,
-        };
-        while missed.count < MOST_COUNTED {
-            match pattern.next_after(missed.until) {
-                Some(at) if at < newest => {
-                    missed.until = at;
-                    missed.count += 1;
-                }
-                _ => return missed,
+    // The shares of the spread keep the order, so only the newest one can be still to come.
+    let mut newest = due.timing.previous_before(just_after);
+    if newest.is_some_and(|at| due.timing.due_at(due.id, at) > now) {
+        newest = newest.and_then(|at| due.timing.previous_before(at));
+    }
+    // The cursor is due even where the pattern would not name it any more.
+    Some(newest.map_or(due.cursor, |at| at.max(due.cursor)))
+}
+
+/// Of what was missed, up to `until`: the newest are owed, as many as there is room for and as far back as the window
+/// reaches; the others are missed.
+fn share_out(
+    due: &Due<'_>,
+    (until, now, window): (Timestamp, Timestamp, SignedDuration),
+    plan: &mut FirePlan,
+) {
+    let timing = due.timing;
+    let in_window = |at: Timestamp| now.duration_since(timing.due_at(due.id, at)) <= window;
+    let before = |at: Timestamp| timing.previous_before(at).filter(|at| *at >= due.cursor);
+    let room = MOST_CAUGHT_UP.saturating_sub(due.waiting);
+    let mut owed: Option<Range> = None;
+    let mut rest = Some(until);
+    while let Some(at) = rest.filter(|at| in_window(*at)) {
+        match &mut owed {
+            Some(range) if range.count < room => {
+                range.from = at;
+                range.count += 1;
+            }
+            None if room > 0 => owed = Some(Range::count(timing, at, at)),
+            _ => break,
+        }
+        rest = before(at);
+    }
+    plan.owed = owed;
+    let Some(rest) = rest else { return };
+    if !in_window(rest) {
+        let range = Range::count(timing, due.cursor, rest);
+        plan.missed.push(range.missed(MissedReason::OutsideCatchUp));
+        return;
+    }
+    // There was no room for what is left, and part of it may be outside the window as well.
+    let mut oldest_inside = due.cursor;
+    if !in_window(oldest_inside) {
+        let edge = now.checked_sub(window).unwrap_or(Timestamp::MIN);
+        // With a spread, an instant before the edge may be due after it.
+        let mut at = timing.previous_before(edge).unwrap_or(due.cursor).max(due.cursor);
+        while !in_window(at) {
+            match timing.next_after(at) {
+                Some(next) => at = next,
+                None => break,
             }
         }
-        missed.until = pattern
-            .previous_before(newest)
-            .map_or(missed.until, |at| at.max(missed.until));
-        missed
-    });
-    Some(FirePlan {
-        fire_at: newest,
-        missed,
-        next: pattern.next_after(now),
-    })
+        oldest_inside = at;
+        if let Some(outside) = before(oldest_inside) {
+            let range = Range::count(timing, due.cursor, outside);
+            plan.missed.push(range.missed(MissedReason::OutsideCatchUp));
+        }
+    }
+    if oldest_inside <= rest {
+        let range = Range::count(timing, oldest_inside, rest);
+        plan.missed.push(range.missed(MissedReason::OverLimit));
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    fn pattern(expr: &str, zone: &str) -> Pattern {
-        Pattern::parse(expr, zone).unwrap()
-    }
-
-    #[test]
-    fn nothing_fires_early() {
-        let every_minute = pattern("* * * * *", "UTC");
-        assert_eq!(
-            plan_fire(
-                &every_minute,
-                at("2026-01-01T00:01:00Z"),
-                at("2026-01-01T00:00:59.999Z")
-            ),
-            None
-        );
-    }
-
-    #[test]
-    fn on_time_one_fire_and_no_miss() {
-        let every_minute = pattern("* * * * *", "UTC");
-        let plan = plan_fire(
-            &every_minute,
-            at("2026-01-01T00:01:00Z"),
-            at("2026-01-01T00:01:00Z"),
-        )
-        .unwrap();
-        assert_eq!(plan.fire_at, at("2026-01-01T00:01:00Z"));
-        assert_eq!(plan.missed, None);
-        assert_eq!(plan.next, Some(at("2026-01-01T00:02:00Z")));
-    }
-
-    #[test]
-    fn after_downtime_the_newest_fires_and_the_others_are_counted() {
-        let hourly = pattern("0 * * * *", "UTC");
-        let plan = plan_fire(&hourly, at("2026-01-01T01:00:00Z"), at("2026-01-01T05:30:00Z")).unwrap();
-        assert_eq!(plan.fire_at, at("2026-01-01T05:00:00Z"));
-        let missed = plan.missed.unwrap();
-        assert_eq!(
-            (missed.from, missed.until),
-            (at("2026-01-01T01:00:00Z"), at("2026-01-01T04:00:00Z"))
-        );
-        assert_eq!(missed.count, 4);
-        assert_eq!(plan.next, Some(at("2026-01-01T06:00:00Z")));
-    }
-
-    #[test]
-    fn a_year_of_downtime_is_bounded_work() {
-        let every_minute = pattern("* * * * *", "UTC");
-        let plan = plan_fire(
-            &every_minute,
-            at("2026-01-01T00:00:00Z"),
-            at("2027-01-01T00:00:30Z"),
-        )
-        .unwrap();
-        assert_eq!(plan.fire_at, at("2027-01-01T00:00:00Z"));
-        assert_eq!(plan.missed.unwrap().count, MOST_COUNTED);
-        assert_eq!(plan.missed.unwrap().until, at("2026-12-31T23:59:00Z"));
-    }
-
-    #[test]
-    fn a_fixed_time_in_a_gap_fires_once_right_after_it() {
-        let nightly = pattern("30 2 * * *", "America/New_York");
-        let plan = plan_fire(
-            &nightly,
-            at("2027-03-14T07:00:00Z"),
-            at("2027-03-14T07:00:00.004Z"),
-        )
-        .unwrap();
-        assert_eq!(plan.fire_at, at("2027-03-14T07:00:00Z"));
-        assert_eq!(plan.next, Some(at("2027-03-15T06:30:00Z")));
-    }
-}
+mod tests;

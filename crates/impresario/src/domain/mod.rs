@@ -6,17 +6,28 @@ mod callback;
 mod fire;
 mod ids;
 mod job;
+mod pattern;
+mod policy;
 mod schedule;
+mod timing;
 mod workflow;
 
-pub use callback::{Receiver, callback_body, event_of};
-pub use fire::{FirePlan, Missed, plan_fire};
+pub use callback::{DEFAULT_EVENTS, EVENTS, Receiver, ScheduleEvent, callback_body, event_of};
+pub use fire::{
+    Due, FirePlan, MOST_CAUGHT_UP, MOST_COUNTED, Missed, MissedReason, ON_TIME, Range, plan_fire,
+};
 pub use ids::{
     CredentialId, DeliveryId, DeploymentId, EndpointId, JobId, KeyId, ScheduleId, SecretId, TenantId,
     WorkflowId,
 };
 pub use job::{Ending, Job, JobStatus, Launch, MOST_ATTEMPTS, NewJob};
-pub use schedule::{Pattern, PatternError, Schedule, ScheduleDraft};
+pub use pattern::{Pattern, PatternError};
+pub use policy::{
+    Admission, DEFAULT_CATCHUP_WINDOW, LONGEST_CATCHUP_WINDOW, MOST_FAILURES, MisfirePolicy, OverlapPolicy,
+    Policies, Unfinished, counts_against,
+};
+pub use schedule::{Label, ParamsCheck, Schedule, ScheduleDraft, ScheduleState, SelfDisabled, Transition};
+pub use timing::{MOST_JITTER, Timing};
 pub use workflow::{Deployment, DeploymentStatus, ExportedWorkflow, Workflow, WorkflowLaunch};
 
 use jiff::Timestamp;

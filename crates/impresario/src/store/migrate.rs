@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, Transaction, TransactionBehavior};
 use sha2::{Digest, Sha256};
 
 use super::{
@@ -18,7 +18,14 @@ use super::{
 type Migration = (i64, &'static str, &'static str);
 
 /// Landed migrations are never changed: their hash is checked at every start.
-const MIGRATIONS: &[Migration] = &[(1, "init", include_str!("../../migrations/sqlite/0001_init.sql"))];
+const MIGRATIONS: &[Migration] = &[
+    (1, "init", include_str!("../../migrations/sqlite/0001_init.sql")),
+    (
+        2,
+        "policies",
+        include_str!("../../migrations/sqlite/0002_policies.sql"),
+    ),
+];
 
 /// How long a command waits for a server that is just starting, and will migrate by itself.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -32,7 +39,29 @@ pub(super) fn migrate(connection: &mut Connection, dir: &Path, access: Access) -
     migrate_to(connection, MIGRATIONS, dir, access, PATIENCE)
 }
 
+/// A table that is rebuilt is dropped under those that refer to it, so references are not enforced meanwhile
+/// (<https://sqlite.org/lang_altertable.html#otheralter>); they are checked before the commit.
 fn migrate_to(
+    connection: &mut Connection,
+    migrations: &[Migration],
+    dir: &Path,
+    access: Access,
+    patience: Duration,
+) -> Result<()> {
+    let enforced: bool = connection
+        .pragma_query_value(None, "foreign_keys", |row| row.get(0))
+        .map_err(failed)?;
+    connection
+        .pragma_update(None, "foreign_keys", "OFF")
+        .map_err(failed)?;
+    let migrated = apply(connection, migrations, dir, access, patience);
+    connection
+        .pragma_update(None, "foreign_keys", enforced)
+        .map_err(failed)?;
+    migrated
+}
+
+fn apply(
     connection: &mut Connection,
     migrations: &[Migration],
     dir: &Path,
@@ -64,6 +93,9 @@ fn migrate_to(
             },
             _ => None,
         };
+        if pending.is_empty() {
+            return migration.commit().map_err(failed);
+        }
         for (version, name, sql) in pending {
             migration.execute_batch(sql).map_err(failed)?;
             migration
@@ -73,7 +105,21 @@ fn migrate_to(
                 )
                 .map_err(failed)?;
         }
+        check_references(&migration)?;
         return migration.commit().map_err(failed);
+    }
+}
+
+fn check_references(migration: &Transaction<'_>) -> Result<()> {
+    let broken = migration
+        .query_row("PRAGMA foreign_key_check", [], |row| row.get::<_, String>(0))
+        .optional()
+        .map_err(failed)?;
+    match broken {
+        None => Ok(()),
+        Some(table) => Err(StoreError::Open(format!(
+            "migration: a row of the table {table} refers to one that does not exist; nothing was changed"
+        ))),
     }
 }
 

@@ -14,8 +14,11 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use crate::{
     app::App,
     background::{self, Next},
-    domain::{DeliveryId, JobId},
-    store::{self, ops},
+    domain::JobId,
+    store::{
+        self,
+        ops::{self, Moment, fires},
+    },
 };
 
 /// Why a run is to end early.
@@ -123,6 +126,7 @@ impl Drop for Place {
         self.app.signals.job_ended.notify_waiters();
         self.app.signals.outbox.notify_one();
         self.app.signals.worker.notify_one();
+        self.app.signals.scheduler.notify_one();
     }
 }
 
@@ -136,7 +140,8 @@ pub async fn recover(app: &App) -> store::Result<()> {
     let recovered = app
         .store
         .write("recover_jobs", move |tx| {
-            ops::jobs::recover(tx, now, || DeliveryId(ids.uuid(now)))
+            fires::wake_all(tx)?;
+            ops::jobs::recover(tx, &Moment::at(now, &ids))
         })
         .await?;
     if killed > 0 || recovered != ops::jobs::Recovered::default() {
@@ -158,6 +163,12 @@ pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationTok
 }
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
+    if app.running.count() > 0 {
+        // Asked for by whoever could not tell this worker itself: a fire that takes the place of an earlier run.
+        for job in app.store.read_now("jobs_to_cancel", ops::jobs::to_cancel).await? {
+            app.running.cancel(job);
+        }
+    }
     let free = usize::from(app.settings.job_slots).saturating_sub(app.running.count());
     if free == 0 {
         return Ok(Next::Idle);

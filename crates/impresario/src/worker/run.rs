@@ -10,11 +10,11 @@ use super::{Running, StopReason, logs::LogBuffer};
 use crate::{
     app::App,
     builds::without_server_paths,
-    domain::{DeliveryId, Ending, Job, WorkflowLaunch},
+    domain::{Ending, Job, WorkflowLaunch},
     runner::{RunEvent, RunFailure, RunOutcome, RunRequest},
     store::{
         self,
-        ops::{credentials, deployments, jobs, secrets},
+        ops::{Moment, credentials, deployments, jobs, secrets},
     },
     vault,
 };
@@ -80,16 +80,17 @@ async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
     let status = ending.status();
     let mut tries = 0;
     loop {
-        let (id, lease, ending, now) = (job.id, token.to_owned(), ending.clone(), app.clock.now());
-        let ids = app.ids.clone();
+        let (id, lease, ending) = (job.id, token.to_owned(), ending.clone());
+        let (clock, ids) = (app.clock.clone(), app.ids.clone());
         let hopeless = tries >= STUBBORN_TRIES;
         let finished = app
             .store
             .write("finish_job", move |tx| {
+                let moment = Moment::of(&*clock, &ids);
                 if hopeless {
-                    return jobs::abandon(tx, (id, &lease), now);
+                    return jobs::abandon(tx, (id, &lease), moment.now);
                 }
-                jobs::finish(tx, (id, &lease), ending, now, || DeliveryId(ids.uuid(now)))
+                jobs::finish(tx, (id, &lease), ending, &moment)
             })
             .await;
         match finished {

@@ -14,6 +14,7 @@ use super::{
 use crate::{
     app::App,
     domain::{JobId, NewJob, Pattern, ScheduleId, rfc3339},
+    params,
     store::ops::{
         fires::{self, LedgerRow},
         jobs::{self, CreateOutcome},
@@ -39,7 +40,7 @@ pub(in crate::api) async fn trigger(
     let params = params.unwrap_or(draft.params);
     let workflow = run_input::find_workflow(&app, tenant.0, &draft.workflow).await;
     if let Ok(workflow) = &workflow {
-        input.report("params", run_input::check_params(workflow, &params).await);
+        input.report("params", params::flaws(workflow, &params).await);
     }
     input.finish()?;
     workflow?;
@@ -106,11 +107,14 @@ pub(in crate::api) async fn history(
 fn shown(row: &LedgerRow) -> Value {
     json!({
         "fire_at": rfc3339(row.fire_at),
+        "due_at": rfc3339(row.due_at),
         "fired_at": rfc3339(row.recorded_at),
         "outcome": row.outcome,
+        "reason": row.reason,
         "job_id": row.job,
         "job_status": row.job_status,
         "missed": row.missed,
+        "missed_until": row.missed_until.map(rfc3339),
         "error": row.error,
     })
 }
@@ -125,19 +129,34 @@ pub(in crate::api) async fn preview(
     let zone = input.optional_parsed("timezone", 0..=usize::MAX, zone);
     let after = input.optional_instant("after");
     let count = page::limit(&mut input, "count", 5, 100);
+    let start_at = input.optional_instant("start_at");
+    let end_at = input.optional_instant("end_at");
     let pattern = cron.and_then(|cron| {
         Pattern::parse(&cron, zone.as_ref().map_or("UTC", Zone::name))
             .map_err(|error| input.issue("invalid_value", error.to_string(), "cron_expr"))
             .ok()
     });
     let pattern = input.finish_with(|| pattern)?;
+    let mut from = after.unwrap_or_else(|| app.clock.now());
+    if let Some(start) = start_at.filter(|start| *start > from) {
+        // The start is inclusive, and fires are asked for strictly after an instant.
+        from = start
+            .checked_sub(jiff::SignedDuration::from_millis(1))
+            .unwrap_or(start);
+    }
     let fires: Vec<Value> = pattern
-        .fires_after(after.unwrap_or_else(|| app.clock.now()))
+        .fires_after(from)
+        .take_while(|fire| end_at.is_none_or(|end| fire.at < end))
         .take(count as usize)
         .map(|fire| {
             let dst = fire.dst.map(|dst| dst.as_str());
             json!({"at": rfc3339(fire.at), "local": pattern.local(fire.at), "dst": dst})
         })
         .collect();
-    Ok(ok(json!({"description": pattern.describe(), "fires": fires})))
+    Ok(ok(json!({
+        "description": pattern.describe(),
+        "timezone": pattern.zone(),
+        "fires": fires,
+        "tzdb_version": Zone::tzdb_version(),
+    })))
 }

@@ -1,17 +1,21 @@
 //! What create and update read: the fields that a schedule is made of, and the rules that bind them together.
 
 use impresario_cron::{Cron, Zone};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
-use super::super::{
-    Fields, Flaw,
-    auth::Tenant,
-    run_input::{CallbackAfter, CallbackPatch, LaunchPatch},
-    values,
+use super::{
+    super::{
+        Fields, Flaw,
+        auth::Tenant,
+        run_input::{CallbackAfter, CallbackPatch, LaunchPatch},
+        values,
+    },
+    behaviour::{BehaviourPatch, Frame, has_fires},
 };
 use crate::{
     app::App,
-    domain::{Launch, Pattern, PatternError, ScheduleDraft, SecretId},
+    domain::{Label, Launch, Pattern, PatternError, Policies, ScheduleDraft, SecretId, Timing},
 };
 
 /// Where a schedule does not say how long a run may take, in seconds.
@@ -40,6 +44,50 @@ pub(super) struct Patch {
     callback: CallbackPatch,
     skip_callbacks: Option<bool>,
     enabled: Option<bool>,
+    behaviour: BehaviourPatch,
+}
+
+/// What there was.
+struct Before<'a> {
+    pattern: Option<&'a Pattern>,
+    launch: Launch,
+    receiver: (Option<String>, Option<SecretId>),
+    label: Label,
+    frame: Frame,
+    policies: Policies,
+}
+
+/// What there will be.
+struct Parts {
+    timing: Timing,
+    launch: Launch,
+    callback: CallbackAfter,
+    label: Label,
+    policies: Policies,
+}
+
+impl Parts {
+    fn draft(
+        self,
+        workflow: String,
+        params: Map<String, Value>,
+        skip_callbacks: bool,
+        enabled: bool,
+    ) -> (ScheduleDraft, CallbackAfter) {
+        let draft = ScheduleDraft {
+            workflow,
+            label: self.label,
+            params,
+            timing: self.timing,
+            policies: self.policies,
+            launch: self.launch,
+            callback_url: self.callback.url.clone(),
+            callback_secret: self.callback.secret,
+            skip_callbacks,
+            enabled,
+        };
+        (draft, self.callback)
+    }
 }
 
 /// A field of the resulting schedule, and what is wrong with it.
@@ -70,27 +118,43 @@ impl Patch {
             callback: CallbackPatch::read(app, tenant.0, input),
             skip_callbacks: input.optional_bool("skip_callbacks"),
             enabled: input.optional_bool("enabled"),
+            behaviour: BehaviourPatch::read(input),
         }
     }
 
-    /// What `before` becomes, and the receiver with it; or all that is wrong with the result.
-    pub(super) fn apply(self, before: &ScheduleDraft) -> Result<(ScheduleDraft, CallbackAfter), Flaws> {
-        let receiver = (before.callback_url.clone(), before.callback_secret);
-        let (parts, flaws) = self.parts(Some(&before.pattern), &before.launch, receiver);
-        let Some((pattern, launch, callback)) = parts else {
+    /// The name that it gives.
+    pub(super) fn name(&self) -> Option<String> {
+        self.behaviour.name()
+    }
+
+    /// What `before` becomes at the time `now`, and the receiver with it; or all that is wrong with the result.
+    pub(super) fn apply(
+        self,
+        before: &ScheduleDraft,
+        now: Timestamp,
+    ) -> Result<(ScheduleDraft, CallbackAfter), Flaws> {
+        let whole = Before {
+            pattern: Some(&before.timing.pattern),
+            launch: before.launch.clone(),
+            receiver: (before.callback_url.clone(), before.callback_secret),
+            label: before.label.clone(),
+            frame: Frame::of(&before.timing),
+            policies: before.policies,
+        };
+        let (parts, mut flaws) = self.parts(whole);
+        let Some(parts) = parts else {
             return Err(flaws);
         };
-        let draft = ScheduleDraft {
-            workflow: before.workflow.clone(),
-            params: self.params.unwrap_or_else(|| before.params.clone()),
-            pattern,
-            launch,
-            callback_url: callback.url.clone(),
-            callback_secret: callback.secret,
-            skip_callbacks: self.skip_callbacks.unwrap_or(before.skip_callbacks),
-            enabled: self.enabled.unwrap_or(before.enabled),
-        };
-        Ok((draft, callback))
+        if !parts.timing.same_instants(&before.timing)
+            && let Err(flaw) = has_fires(&parts.timing, now, false)
+        {
+            flaws.push(flaw);
+            return Err(flaws);
+        }
+        let params = self.params.unwrap_or_else(|| before.params.clone());
+        let skip_callbacks = self.skip_callbacks.unwrap_or(before.skip_callbacks);
+        let enabled = self.enabled.unwrap_or(before.enabled);
+        Ok(parts.draft(before.workflow.clone(), params, skip_callbacks, enabled))
     }
 
     /// A new schedule and its receiver, and all that is wrong with them. The rules that bind fields together are
@@ -98,35 +162,31 @@ impl Patch {
     pub(super) fn into_new(
         self,
         workflow: Option<String>,
+        now: Timestamp,
     ) -> (Option<(ScheduleDraft, CallbackAfter)>, Flaws) {
-        let (parts, flaws) = self.parts(None, &launch_defaults(), (None, None));
-        let created = workflow
-            .zip(parts)
-            .map(|(workflow, (pattern, launch, callback))| {
-                let draft = ScheduleDraft {
-                    workflow,
-                    params: self.params.unwrap_or_default(),
-                    pattern,
-                    launch,
-                    callback_url: callback.url.clone(),
-                    callback_secret: callback.secret,
-                    skip_callbacks: self.skip_callbacks.unwrap_or(false),
-                    enabled: self.enabled.unwrap_or(true),
-                };
-                (draft, callback)
-            });
+        let (parts, mut flaws) = self.parts(Before {
+            pattern: None,
+            launch: launch_defaults(),
+            receiver: (None, None),
+            label: Label::default(),
+            frame: Frame::default(),
+            policies: Policies::default(),
+        });
+        if let Some(Err(flaw)) = parts.as_ref().map(|parts| has_fires(&parts.timing, now, true)) {
+            flaws.push(flaw);
+        }
+        let created = workflow.zip(parts).map(|(workflow, parts)| {
+            let params = self.params.unwrap_or_default();
+            let skip_callbacks = self.skip_callbacks.unwrap_or(false);
+            parts.draft(workflow, params, skip_callbacks, self.enabled.unwrap_or(true))
+        });
         (created, flaws)
     }
 
     /// The parts that rules bind together, as they will be, and every rule that they break.
-    fn parts(
-        &self,
-        pattern: Option<&Pattern>,
-        launch: &Launch,
-        receiver: (Option<String>, Option<SecretId>),
-    ) -> (Option<(Pattern, Launch, CallbackAfter)>, Flaws) {
+    fn parts(&self, before: Before<'_>) -> (Option<Parts>, Flaws) {
         let mut flaws = Vec::new();
-        let pattern = match self.pattern(pattern) {
+        let pattern = match self.pattern(before.pattern) {
             Some(Err(error)) => {
                 flaws.push(("cron_expr", Flaw::new("invalid_value", error.to_string())));
                 None
@@ -134,15 +194,24 @@ impl Patch {
             Some(Ok(pattern)) => Some(pattern),
             None => None,
         };
-        let launch = self.launch.clone().apply(launch);
+        let launch = self.launch.clone().apply(&before.launch);
         let launch = launch.map_err(|flaw| flaws.push(flaw)).ok();
-        let callback = self.callback.clone().apply(receiver);
+        let callback = self.callback.clone().apply(before.receiver);
         let callback = callback.map_err(|flaw| flaws.push(flaw)).ok();
-        let parts = pattern.zip(launch).zip(callback);
-        (
-            parts.map(|((pattern, launch), callback)| (pattern, launch, callback)),
-            flaws,
-        )
+        let behaviour = self.behaviour.clone();
+        let (label, frame, policies) = behaviour.apply(&before.label, before.frame, before.policies);
+        let in_order = frame.in_order().map_err(|flaw| flaws.push(flaw)).ok();
+        let parts = || {
+            in_order?;
+            Some(Parts {
+                timing: frame.around(pattern?),
+                launch: launch?,
+                callback: callback?,
+                label,
+                policies,
+            })
+        };
+        (parts(), flaws)
     }
 
     /// When it will fire; nothing for a new schedule whose expression is missing or was refused.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use impresario_api::CallbackBody;
 use jiff::Timestamp;
+use serde::Serialize;
 
-use crate::domain::{DeliveryId, EndpointId, Job, JobId, Receiver, SecretId, TenantId};
+use super::Moment;
+use crate::domain::{DeliveryId, EndpointId, JobId, Receiver, ScheduleId, SecretId, TenantId};
 use crate::store::{
     PageCursor,
     error::{Result, StoreError},
@@ -21,13 +22,13 @@ pub struct DueDelivery {
     pub id: DeliveryId,
     /// Whose it is.
     pub tenant: TenantId,
-    /// The job it tells of.
-    pub job: JobId,
+    /// The job it tells of; `None` where it tells of a schedule alone.
+    pub job: Option<JobId>,
     /// Where it goes.
     pub url: String,
     /// Signs it.
     pub secret: SecretId,
-    /// `job.completed` or `job.failed`.
+    /// One of the events in [`EVENTS`](crate::domain::EVENTS).
     pub event: String,
     /// The exact bytes that are signed and sent.
     pub body: String,
@@ -61,22 +62,41 @@ pub enum AfterAttempt {
     GiveUp,
 }
 
-/// Puts an event into the outbox, due at once. Called in the transaction that ends the job.
-pub(super) fn enqueue(
+/// What an event tells of.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct About {
+    pub(super) tenant: TenantId,
+    pub(super) job: Option<JobId>,
+    pub(super) schedule: Option<ScheduleId>,
+}
+
+/// Puts an event into the outbox, due at once. Called in the transaction in which it happens.
+pub(super) fn enqueue<B: Serialize>(
     tx: &mut Tx<'_>,
-    (id, job): (DeliveryId, &Job),
+    about: About,
     receiver: Receiver,
-    (event, body): (&str, Json<CallbackBody>),
-    now: Timestamp,
+    (event, body): (&str, &B),
+    moment: &Moment<'_>,
 ) -> Result<()> {
     let url = receiver.url.clone();
     tx.execute_one(
-        "INSERT INTO deliveries (id, tenant_id, job_id, webhook_endpoint_id, url, secret_id, event, body, status,
-           next_attempt_at, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 'pending', $9, $9)",
-        params![id, job.tenant, job.id, receiver.endpoint, receiver.url, receiver.secret, event, body, now],
+        "INSERT INTO deliveries (id, tenant_id, job_id, schedule_id, webhook_endpoint_id, url, secret_id, event, body,
+           status, next_attempt_at, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'pending', $10, $10)",
+        params![
+            moment.id::<DeliveryId>(),
+            about.tenant,
+            about.job,
+            about.schedule,
+            receiver.endpoint,
+            receiver.url,
+            receiver.secret,
+            event,
+            Json(body),
+            moment.now
+        ],
     )?;
-    refresh(tx, &job.tenant.to_string(), &url, now, false)
+    refresh(tx, &about.tenant.to_string(), &url, moment.now, false)
 }
 
 fn due(row: &Row<'_>) -> Result<DueDelivery> {
@@ -343,12 +363,14 @@ pub struct DeliveryView {
     /// Its id.
     pub id: DeliveryId,
     /// The job it tells of.
-    pub job: JobId,
+    pub job: Option<JobId>,
+    /// The schedule it tells of.
+    pub schedule: Option<ScheduleId>,
     /// The stored webhook it goes to; `None` for a job's own callback.
     pub endpoint: Option<EndpointId>,
     /// Where it goes.
     pub url: String,
-    /// `job.completed` or `job.failed`.
+    /// One of the events in [`EVENTS`](crate::domain::EVENTS).
     pub event: String,
     /// `pending`, `delivered` or `failed`.
     pub status: String,
@@ -379,7 +401,7 @@ pub fn list(
 ) -> Result<Vec<DeliveryView>> {
     let endpoint = endpoint.map(|id| [id.into()]);
     Query::new(
-        "SELECT d.id, d.job_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts, d.next_attempt_at,
+        "SELECT d.id, d.job_id, d.schedule_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts, d.next_attempt_at,
            d.created_at, a.status_code, a.latency_ms, a.error
          FROM deliveries d
          LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.number = d.attempts
@@ -396,6 +418,7 @@ pub fn list(
             Ok(DeliveryView {
                 id: row.get("id")?,
                 job: row.get("job_id")?,
+                schedule: row.get("schedule_id")?,
                 endpoint: row.get("webhook_endpoint_id")?,
                 url: row.get("url")?,
                 event: row.get("event")?,

@@ -1,14 +1,30 @@
 //! The heart: due schedules become ledger rows and jobs, and their cursors move, in one transaction.
 
-use std::collections::BTreeSet;
+mod catch_up;
+mod ledger;
+mod realign;
+#[cfg(test)]
+mod tests;
 
 use jiff::Timestamp;
 
-use super::schedules;
-use crate::domain::{FirePlan, JobId, Missed, Schedule, ScheduleId, TenantId};
+pub use self::{
+    catch_up::{any_ready, catch_up, wake_all},
+    ledger::{LedgerRow, history},
+    realign::{Realigned, realign},
+};
+pub(super) use self::{
+    catch_up::{retire as retire_catch_up, wake},
+    ledger::{record_pause, retire_instant},
+};
+use super::{Moment, events, jobs, outcomes, schedules};
+use crate::domain::{
+    Admission, DeploymentId, FirePlan, JobId, Missed, OverlapPolicy, Schedule, ScheduleEvent, ScheduleId,
+    Unfinished, WorkflowId,
+};
 use crate::store::{
     error::Result,
-    tx::{Row, Tx, params},
+    tx::{Tx, params},
 };
 
 /// What one pass did.
@@ -18,26 +34,66 @@ pub struct Fired {
     pub jobs: usize,
     /// Fires that could not create a job.
     pub rejected: usize,
+    /// Fires that their overlap policy skipped.
+    pub skipped: usize,
     /// Schedules that were looked at: as many as the limit means that more may be due.
     pub looked_at: usize,
+    /// Schedules whose params have not been checked against the deployment that would run them: they fire once that
+    /// is noted.
+    pub unchecked: Vec<ScheduleId>,
     /// Rows that could not be read, taken out of the way with their reason in `last_error`.
     pub quarantined: Vec<(String, String)>,
 }
 
-/// Fires what is due at `now`, at most `limit` schedules, oldest cursor first. `plan` says what to do with each and
-/// `new_job` gives an id to each job.
+/// What became of one schedule in a pass.
+enum Outcome {
+    Job,
+    Rejected,
+    Skipped,
+    /// Nothing fires: what had come is written down as missed, or the instant was in the ledger already, because the
+    /// clock went back or an update put the cursor there once more.
+    Nothing,
+    /// Its params have to be checked first.
+    Unchecked(ScheduleId),
+    /// This version cannot read when it fires.
+    Unreadable(String),
+}
+
+impl Fired {
+    /// Counts an outcome, and takes a schedule that failed for its row out of the way.
+    fn note(&mut self, tx: &mut Tx<'_>, id: String, outcome: Result<Outcome>) -> Result<()> {
+        let reason = match outcome {
+            Ok(Outcome::Unreadable(fault)) => fault,
+            Err(error) if error.is_of_the_row() => error.to_string(),
+            Err(error) => return Err(error),
+            Ok(fine) => {
+                match fine {
+                    Outcome::Job => self.jobs += 1,
+                    Outcome::Rejected => self.rejected += 1,
+                    Outcome::Skipped => self.skipped += 1,
+                    Outcome::Unchecked(id) => self.unchecked.push(id),
+                    Outcome::Nothing | Outcome::Unreadable(_) => {}
+                }
+                return Ok(());
+            }
+        };
+        let reason = format!("this schedule cannot fire: {reason}");
+        quarantine(tx, &id, &reason)?;
+        self.quarantined.push((id, reason));
+        Ok(())
+    }
+}
+
+/// Fires what is due, at most `limit` schedules, in the order in which they are.
 ///
 /// # Errors
 /// What the engine refuses. A single bad schedule is not an error: it is quarantined.
-pub fn fire_due(
-    tx: &mut Tx<'_>,
-    (now, limit): (Timestamp, usize),
-    plan: impl Fn(&Schedule) -> Option<FirePlan>,
-    new_job: impl Fn() -> JobId,
-) -> Result<Fired> {
-    let sql =
-        "SELECT * FROM schedules WHERE enabled = 1 AND next_fire_at <= $1 ORDER BY next_fire_at LIMIT $2";
-    let due = tx.query(sql, params![now, limit], |row| {
+pub fn fire_due(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fired> {
+    let sql = format!(
+        "SELECT {} FROM schedules WHERE enabled = 1 AND next_due_at <= $1 ORDER BY next_due_at LIMIT $2",
+        schedules::COLUMNS
+    );
+    let due = tx.query(&sql, params![moment.now, limit], |row| {
         Ok((row.get::<String>("id")?, schedules::read(row)))
     })?;
     let mut fired = Fired {
@@ -47,52 +103,58 @@ pub fn fire_due(
     for (id, schedule) in due {
         let outcome = tx.isolated(|tx| {
             let schedule = schedule?;
-            if let Some(fault) = schedule.draft.pattern.fault() {
+            if let Some(fault) = schedule.draft.timing.pattern.fault() {
                 return Ok(Outcome::Unreadable(fault.to_owned()));
             }
-            match plan(&schedule) {
-                Some(plan) => fire(tx, &schedule, plan, (new_job(), now)),
-                None => move_cursor(tx, &schedule, now).map(|()| Outcome::NotDue),
+            let Some(plan) = schedule.plan(moment.now) else {
+                // Its cursor was where nothing is owed, or not yet: it must not be looked at again and again.
+                let cursor = schedule.first_owed(moment.now);
+                return schedules::move_cursor(tx, &schedule, cursor).map(|()| Outcome::Nothing);
+            };
+            let target = target(tx, &schedule)?;
+            if plan.fire_at.is_some() && target.is_some_and(|target| target.is_unchecked(&schedule)) {
+                return Ok(Outcome::Unchecked(schedule.id));
             }
+            fire(tx, &schedule, plan, target, moment)
         })?;
-        let reason = match outcome {
-            Ok(Outcome::Job) => {
-                fired.jobs += 1;
-                continue;
-            }
-            Ok(Outcome::Rejected) => {
-                fired.rejected += 1;
-                continue;
-            }
-            Ok(Outcome::AlreadyDone | Outcome::NotDue) => continue,
-            Ok(Outcome::Unreadable(fault)) => fault,
-            Err(error) if error.is_of_the_row() => error.to_string(),
-            Err(error) => return Err(error),
-        };
-        let reason = format!("this schedule cannot fire: {reason}");
-        quarantine(tx, &id, &reason)?;
-        fired.quarantined.push((id, reason));
+        fired.note(tx, id, outcome)?;
     }
     Ok(fired)
 }
 
-enum Outcome {
-    Job,
-    Rejected,
-    /// The instant is in the ledger already: the clock went back, or an update put the cursor there once more.
-    AlreadyDone,
-    /// Its cursor was where nothing is owed, and is where something is now.
-    NotDue,
-    /// This version cannot read when it fires.
-    Unreadable(String),
+/// Fires what one schedule owes, before a change to it or its end takes effect: an instant that was due is neither lost
+/// to the change nor fired after the answer. Says whether there was anything.
+pub(super) fn settle(tx: &mut Tx<'_>, schedule: &Schedule, moment: &Moment<'_>) -> Result<bool> {
+    let Some(plan) = schedule.plan(moment.now) else {
+        return Ok(false);
+    };
+    // There is no time to check params that nobody has checked: the workflow will.
+    let target = target(tx, schedule)?;
+    fire(tx, schedule, plan, target, moment)?;
+    Ok(true)
 }
 
-/// Puts the cursor of a schedule that owes nothing where it belongs, so that it is not looked at again and again.
-fn move_cursor(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<()> {
-    tx.execute_one(
-        "UPDATE schedules SET next_fire_at = $2 WHERE id = $1",
-        params![schedule.id, schedule.first_owed(now)],
-    )
+/// The deployed workflow that a schedule's jobs run.
+#[derive(Debug, Clone, Copy)]
+struct Target {
+    workflow: WorkflowId,
+    deployment: DeploymentId,
+}
+
+impl Target {
+    fn is_unchecked(self, schedule: &Schedule) -> bool {
+        schedule.params_check.against != Some(self.deployment)
+    }
+}
+
+fn target(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<Option<Target>> {
+    let sql = "SELECT id, deployment_id FROM workflows WHERE tenant_id = $1 AND name = $2";
+    tx.query_opt(sql, params![schedule.tenant, &schedule.draft.workflow], |row| {
+        Ok(Target {
+            workflow: row.get("id")?,
+            deployment: row.get("deployment_id")?,
+        })
+    })
 }
 
 /// Carries out one schedule's plan.
@@ -100,314 +162,194 @@ fn fire(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     plan: FirePlan,
-    (job, now): (JobId, Timestamp),
+    target: Option<Target>,
+    moment: &Moment<'_>,
 ) -> Result<Outcome> {
-    let missed = match plan.missed {
-        Some(missed) => record_missed(tx, schedule, missed, now)?,
-        None => 0,
-    };
-    let outcome = if !claim_instant(tx, schedule, plan.fire_at, (missed, now))? {
-        Outcome::AlreadyDone
-    } else if create_job(tx, schedule, plan.fire_at, (job, now))? {
-        tx.execute_one(
-            "UPDATE fires SET job_id = $3 WHERE schedule_id = $1 AND fire_at = $2",
-            params![schedule.id, plan.fire_at, job],
-        )?;
-        tx.execute_one(
-            "UPDATE schedules SET last_fire_at = $2, last_job_id = $3 WHERE id = $1",
-            params![schedule.id, plan.fire_at, job],
-        )?;
-        Outcome::Job
-    } else {
-        let reason = format!("workflow: no deployed workflow \"{}\"", schedule.draft.workflow);
-        reject(tx, schedule, plan.fire_at, &reason)?;
-        Outcome::Rejected
-    };
-    tx.execute_one(
-        "UPDATE schedules SET next_fire_at = $2 WHERE id = $1",
-        params![schedule.id, plan.next],
-    )?;
-    Ok(outcome)
-}
-
-/// Writes the ledger row, with the number of missed instants that the fire makes up for; `false` where the instant has
-/// a row. The primary key is what makes a fire unique.
-fn claim_instant(
-    tx: &mut Tx<'_>,
-    schedule: &Schedule,
-    fire_at: Timestamp,
-    (missed, now): (u64, Timestamp),
-) -> Result<bool> {
-    let sql = "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed)
-               VALUES ($1, $2, $3, 'fired', $4, $5) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
-    let touched = tx.execute(sql, params![schedule.id, fire_at, schedule.tenant, now, missed])?;
-    Ok(touched == 1)
-}
-
-/// Creates the job from the schedule and the workflow as they stand in the store; `false` where the workflow is not
-/// deployed.
-fn create_job(
-    tx: &mut Tx<'_>,
-    schedule: &Schedule,
-    fire_at: Timestamp,
-    (job, now): (JobId, Timestamp),
-) -> Result<bool> {
-    let sql =
-        "INSERT INTO jobs (id, tenant_id, schedule_id, fire_at, workflow_id, workflow, deployment_id, params,
-                 launch, callback_url, callback_secret_id, skip_callbacks, status, created_at)
-               SELECT $1, s.tenant_id, s.id, $2, w.id, w.name, w.deployment_id, s.params,
-                 s.launch, s.callback_url, s.callback_secret_id, s.skip_callbacks, 'queued', $3
-               FROM schedules s JOIN workflows w ON w.tenant_id = s.tenant_id AND w.name = s.workflow
-               WHERE s.id = $4";
-    Ok(tx.execute(sql, params![job, fire_at, now, schedule.id])? == 1)
-}
-
-/// A fire that could not create a job counts as a failure of the schedule.
-fn reject(tx: &mut Tx<'_>, schedule: &Schedule, fire_at: Timestamp, reason: &str) -> Result<()> {
-    tx.execute_one(
-        "UPDATE fires SET outcome = 'rejected', error = $3 WHERE schedule_id = $1 AND fire_at = $2",
-        params![schedule.id, fire_at, reason],
-    )?;
-    tx.execute_one(
-        "UPDATE schedules SET last_fire_at = $2, last_job_id = NULL, last_error = $3,
-           consecutive_failures = consecutive_failures + 1
-         WHERE id = $1",
-        params![schedule.id, fire_at, reason],
-    )
-}
-
-/// Writes down the instants of a range that are in no other row, and says how many they are: some may have fired
-/// before a clock was set back.
-fn record_missed(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, now: Timestamp) -> Result<u64> {
-    let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'";
-    let known: BTreeSet<Timestamp> = tx
-        .query(sql, params![schedule.id, missed.from, missed.until], |row| {
-            row.get("fire_at")
-        })?
-        .into_iter()
-        .collect();
-    let mut from = Some(missed.from);
-    while let Some(at) = from.filter(|at| known.contains(at)) {
-        from = schedule.draft.pattern.next_after(at);
+    // First: what follows may end in the schedule's disabling itself, which asks what is due.
+    schedules::move_cursor(tx, schedule, plan.next)?;
+    let mut passed = 0;
+    for missed in plan.missed {
+        passed += missed_now(tx, schedule, missed, moment)?;
     }
-    let count = missed.count.saturating_sub(known.len() as u64);
-    let Some(from) = from.filter(|from| count > 0 && *from <= missed.until) else {
-        return Ok(0);
-    };
-    let reason = match missed.is_cut_short() {
-        true => format!("{MISSED}; at least {count}, they are counted no further"),
-        false => MISSED.to_owned(),
-    };
-    tx.execute(
-        "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, error)
-         VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
-        params![schedule.id, from, schedule.tenant, now, count, missed.until, reason],
-    )?;
+    if let Some(owed) = plan.owed {
+        catch_up::owe(tx, schedule, owed, moment)?;
+    }
+    match plan.fire_at {
+        Some(at) => fire_instant(tx, schedule, (at, passed), target, Kind::Live, moment),
+        None => Ok(Outcome::Nothing),
+    }
+}
+
+/// Writes down what was missed, and tells who wants to know.
+fn missed_now(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, moment: &Moment<'_>) -> Result<u64> {
+    let count = ledger::record_missed(tx, schedule, missed, moment.now)?;
+    if count > 0 {
+        let event = ScheduleEvent::Missed {
+            from: missed.range.from,
+            until: missed.range.until,
+            count,
+            reason: missed.reason,
+        };
+        events::tell(tx, schedule, &event, moment)?;
+    }
     Ok(count)
 }
 
-/// Why an instant is in no other row.
-const MISSED: &str = "it was not fired in time: the server was down, or its clock was wrong";
+/// Whether an instant fires when it comes, or is made up for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Live,
+    CatchUp,
+}
+
+/// Fires one instant that stands for `missed` others as well: a job, or the reason why there is none.
+fn fire_instant(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    (at, missed): (Timestamp, u64),
+    target: Option<Target>,
+    kind: Kind,
+    moment: &Moment<'_>,
+) -> Result<Outcome> {
+    if !ledger::claim_instant(tx, schedule, at, (missed, moment.now))? {
+        return Ok(Outcome::Nothing);
+    }
+    let Some(target) = target else {
+        let error = format!("workflow: no deployed workflow \"{}\"", schedule.draft.workflow);
+        return reject(tx, schedule, at, ("no_workflow", &error), moment);
+    };
+    let unfit = schedule.params_check.error.as_ref();
+    if let Some(error) = unfit.filter(|_| !target.is_unchecked(schedule)) {
+        return reject(tx, schedule, at, ("invalid_params", error), moment);
+    }
+    let policy = schedule.draft.policies.overlap;
+    let admission = match kind {
+        // Whether it may fire was asked before.
+        Kind::CatchUp => Admission::Start,
+        Kind::Live if policy == OverlapPolicy::Allow => Admission::Start,
+        Kind::Live => policy.admit(unfinished(tx, schedule.id)?.0),
+    };
+    let held = match admission {
+        Admission::Skip => return skip(tx, schedule, at, moment),
+        Admission::Start => false,
+        Admission::Hold => true,
+        Admission::Replace => {
+            jobs::cancel_unfinished(tx, schedule.id, moment)?;
+            // What was queued is gone now; what runs has yet to end.
+            unfinished(tx, schedule.id)?.0 != Unfinished::default()
+        }
+    };
+    let job: JobId = moment.id();
+    create_job(tx, schedule, (job, at), target, (held, kind), moment.now)?;
+    ledger::note_job(tx, schedule.id, at, job, admission)?;
+    tx.execute(
+        "UPDATE schedules SET last_fire_at = $2, last_job_id = $3
+         WHERE id = $1 AND (last_fire_at IS NULL OR last_fire_at <= $2)",
+        params![schedule.id, at, job],
+    )?;
+    Ok(Outcome::Job)
+}
+
+fn create_job(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    (job, at): (JobId, Timestamp),
+    target: Target,
+    (held, kind): (bool, Kind),
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute_one(
+        "INSERT INTO jobs (id, tenant_id, schedule_id, fire_at, workflow_id, workflow, deployment_id, params,
+           launch, callback_url, callback_secret_id, skip_callbacks, status, created_at, held, catch_up)
+         SELECT $1, s.tenant_id, s.id, $2, $5, s.workflow, $6, s.params,
+           s.launch, s.callback_url, s.callback_secret_id, s.skip_callbacks, 'queued', $3, $7, $8
+         FROM schedules s WHERE s.id = $4",
+        params![
+            job,
+            at,
+            now,
+            schedule.id,
+            target.workflow,
+            target.deployment,
+            held,
+            kind == Kind::CatchUp
+        ],
+    )
+}
+
+/// The jobs of a schedule's fires that are not finished, and how many of them make up for a missed instant.
+fn unfinished(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<(Unfinished, u64)> {
+    let sql = "SELECT held, COUNT(*) AS jobs, CAST(SUM(catch_up) AS BIGINT) AS catching_up FROM jobs
+               WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') GROUP BY held";
+    let found = tx.query(sql, params![schedule], |row| {
+        Ok((
+            row.get::<bool>("held")?,
+            row.get::<u64>("jobs")?,
+            row.get::<u64>("catching_up")?,
+        ))
+    })?;
+    let mut unfinished = Unfinished::default();
+    let mut catching_up = 0;
+    for (held, jobs, of_them) in found {
+        catching_up += of_them;
+        match held {
+            true => unfinished.held = jobs,
+            false => unfinished.active = jobs,
+        }
+    }
+    Ok((unfinished, catching_up))
+}
+
+/// A fire that could not create a job counts as a failure of the schedule.
+fn reject(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    at: Timestamp,
+    (reason, error): (&str, &str),
+    moment: &Moment<'_>,
+) -> Result<Outcome> {
+    ledger::note_outcome(tx, schedule.id, at, ("rejected", reason, error))?;
+    tx.execute(
+        "UPDATE schedules SET last_fire_at = $2, last_job_id = NULL
+         WHERE id = $1 AND (last_fire_at IS NULL OR last_fire_at <= $2)",
+        params![schedule.id, at],
+    )?;
+    outcomes::failed(tx, schedule.id, (Some(error), true), None, moment)?;
+    Ok(Outcome::Rejected)
+}
+
+/// The overlap policy lets the instant go by.
+fn skip(tx: &mut Tx<'_>, schedule: &Schedule, at: Timestamp, moment: &Moment<'_>) -> Result<Outcome> {
+    let error = match schedule.draft.policies.overlap {
+        OverlapPolicy::BufferOne => "an earlier run was not finished, and another waits for it already",
+        _ => "an earlier run was not finished",
+    };
+    ledger::note_outcome(tx, schedule.id, at, ("skipped_overlap", "overlap", error))?;
+    events::tell(tx, schedule, &ScheduleEvent::Skipped { fire_at: at }, moment)?;
+    Ok(Outcome::Skipped)
+}
 
 /// Takes a schedule that cannot fire out of the loop's way, visibly. The next start looks at it again.
 fn quarantine(tx: &mut Tx<'_>, id: &str, reason: &str) -> Result<()> {
     tx.execute_one(
-        "UPDATE schedules SET next_fire_at = NULL, last_error = $2, consecutive_failures = consecutive_failures + 1
+        "UPDATE schedules SET next_fire_at = NULL, next_due_at = NULL, last_error = $2,
+           consecutive_failures = consecutive_failures + 1
          WHERE id = $1",
         params![id, reason],
+    )?;
+    tx.execute(
+        "UPDATE catch_ups SET ready = 0 WHERE schedule_id = $1",
+        params![id],
     )
+    .map(|_| ())
 }
 
-/// The oldest cursor of all enabled schedules: when the next fire is due.
+/// The oldest due time of all enabled schedules: when the scheduler has to act next.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn next_due(tx: &mut Tx<'_>) -> Result<Option<Timestamp>> {
-    let sql = "SELECT next_fire_at FROM schedules
-               WHERE enabled = 1 AND next_fire_at IS NOT NULL ORDER BY next_fire_at LIMIT 1";
-    tx.query_opt(sql, &[], |row| row.get("next_fire_at"))
-}
-
-/// Fires what one schedule owes at `now`, before a change to it or its end takes effect: an instant that had come is
-/// neither lost to the change nor fired after the answer.
-pub(super) fn settle(
-    tx: &mut Tx<'_>,
-    schedule: &Schedule,
-    plan: Option<FirePlan>,
-    (job, now): (JobId, Timestamp),
-) -> Result<()> {
-    match plan {
-        Some(plan) if schedule.draft.enabled => fire(tx, schedule, plan, (job, now)).map(|_| ()),
-        _ => Ok(()),
-    }
-}
-
-/// The newest instant of a schedule's ledger that is not after `now`.
-fn newest_until(tx: &mut Tx<'_>, schedule: ScheduleId, now: Timestamp) -> Result<Option<Timestamp>> {
-    let sql =
-        "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at <= $2 ORDER BY fire_at DESC LIMIT 1";
-    tx.query_opt(sql, params![schedule, now], |row| row.get("fire_at"))
-}
-
-/// How many cursors one pass of [`realign`] looks at.
-const REALIGNED_AT_ONCE: u32 = 1_000;
-
-/// Puts cursors back where they belong after a clock that was ahead, or under new rules of a time zone: see
-/// [`Schedule::true_cursor`]. Looks at the schedules after `after`, in the order of their ids, and says where to go on
-/// (`None` after the last) and how many cursors it moved.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn realign(tx: &mut Tx<'_>, after: Option<String>, now: Timestamp) -> Result<(Option<String>, u64)> {
-    if after.is_none() {
-        // A range that ends ahead was passed over by a clock that was: what of it is to come fires when it comes, and
-        // what has come is reckoned anew.
-        tx.execute(
-            "DELETE FROM fires WHERE outcome = 'missed' AND missed_until > $1",
-            params![now],
-        )?;
-    }
-    let sql = "SELECT * FROM schedules WHERE enabled = 1 AND id > $1 ORDER BY id LIMIT $2";
-    let found = tx.query(
-        sql,
-        params![after.unwrap_or_default(), REALIGNED_AT_ONCE],
-        |row| Ok((row.get::<String>("id")?, schedules::read(row))),
-    )?;
-    let next = found.last().map(|(id, _)| id.clone());
-    let mut moved = 0;
-    for (id, schedule) in found {
-        // What cannot be read stays where it is, and is set aside, with its reason, when it is due.
-        let Ok(schedule) = schedule else { continue };
-        if schedule.draft.pattern.fault().is_some() {
-            continue;
-        }
-        let mut accounted = None;
-        if schedule.fired_ahead(now) {
-            accounted = newest_until(tx, schedule.id, now)?;
-            // What such a fire made up for has just been taken out of the ledger.
-            tx.execute(
-                "UPDATE fires SET missed = 0 WHERE schedule_id = $1 AND fire_at > $2 AND missed > 0",
-                params![schedule.id, now],
-            )?;
-        }
-        let cursor = schedule.true_cursor(now, accounted);
-        if cursor != schedule.next_fire_at {
-            tx.execute_one(
-                "UPDATE schedules SET next_fire_at = $2 WHERE id = $1",
-                params![id, cursor],
-            )?;
-            moved += 1;
-        }
-    }
-    Ok((next, moved))
-}
-
-/// A row of the ledger.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LedgerRow {
-    /// The scheduled instant; of missed ones, the oldest.
-    pub fire_at: Timestamp,
-    /// `fired`, `missed` or `rejected`.
-    pub outcome: String,
-    /// When it was written down.
-    pub recorded_at: Timestamp,
-    /// The job it created.
-    pub job: Option<JobId>,
-    /// Where that job stands.
-    pub job_status: Option<String>,
-    /// How many instants the row stands for, if they were missed.
-    pub missed: u64,
-    /// Why there is no job.
-    pub error: Option<String>,
-}
-
-fn ledger_row(row: &Row<'_>) -> Result<LedgerRow> {
-    Ok(LedgerRow {
-        fire_at: row.get("fire_at")?,
-        outcome: row.get("outcome")?,
-        recorded_at: row.get("recorded_at")?,
-        job: row.get("job_id")?,
-        job_status: row.get("status")?,
-        missed: row.get("missed")?,
-        error: row.get("error")?,
-    })
-}
-
-/// The ledger of a schedule, newest first, at most `limit` rows, perhaps only those before an instant (milliseconds).
-///
-/// # Errors
-/// What the engine refuses.
-pub fn history(
-    tx: &mut Tx<'_>,
-    tenant: TenantId,
-    schedule: ScheduleId,
-    before: Option<i64>,
-    limit: u32,
-) -> Result<Vec<LedgerRow>> {
-    let sql = "SELECT f.fire_at, f.outcome, f.recorded_at, f.job_id, f.missed, f.error, j.status
-               FROM fires f LEFT JOIN jobs j ON j.id = f.job_id
-               WHERE f.tenant_id = $1 AND f.schedule_id = $2 AND ($3 IS NULL OR f.fire_at < $3)
-               ORDER BY f.fire_at DESC LIMIT $4";
-    tx.query(sql, params![tenant, schedule, before, limit], ledger_row)
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::{
-        domain::{JobId, Pattern, ScheduleDraft, ScheduleId, plan_fire},
-        store::ops::fixture::Db,
-    };
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().unwrap()
-    }
-
-    /// The ledger, newest first, of a schedule of every minute that was made at `made` and fires at `now`.
-    fn fired_after_downtime(made: Timestamp, now: Timestamp) -> Vec<LedgerRow> {
-        let db = Db::new();
-        let (tenant, id) = (db.tenant(), ScheduleId(uuid::Uuid::from_u128(7)));
-        let draft = ScheduleDraft {
-            workflow: "gone".to_owned(),
-            params: serde_json::Map::new(),
-            pattern: Pattern::parse("* * * * *", "UTC").unwrap(),
-            launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
-            callback_url: None,
-            callback_secret: None,
-            skip_callbacks: false,
-            enabled: true,
-        };
-        db.run(|tx| schedules::create(tx, (tenant, id), draft, None, made));
-        let plan = |schedule: &Schedule| plan_fire(&schedule.draft.pattern, schedule.next_fire_at?, now);
-        let job = || JobId(uuid::Uuid::from_u128(8));
-        let fired = db.run(|tx| fire_due(tx, (now, 10), plan, job));
-        assert_eq!(fired.looked_at, 1);
-        db.run(|tx| history(tx, tenant, id, None, 10))
-    }
-
-    #[test]
-    fn the_fire_that_catches_up_says_how_many_it_stands_for() {
-        let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2026-01-01T00:05:10Z"));
-        let shown: Vec<_> = rows
-            .iter()
-            .map(|row| (row.outcome.as_str(), row.missed))
-            .collect();
-        assert_eq!(shown, [("rejected", 4), ("missed", 4)]);
-        assert!(!rows[1].error.as_ref().unwrap().contains("at least"));
-        let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2026-01-01T00:01:00Z"));
-        assert_eq!(
-            (rows.len(), rows[0].missed),
-            (1, 0),
-            "on time, nothing was missed"
-        );
-    }
-
-    #[test]
-    fn a_count_that_was_cut_short_says_so() {
-        let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2027-01-01T00:00:00Z"));
-        let error = rows[1].error.as_ref().unwrap();
-        assert!(error.contains("at least 100000"), "{error}");
-    }
+    let sql = "SELECT next_due_at FROM schedules
+               WHERE enabled = 1 AND next_due_at IS NOT NULL ORDER BY next_due_at LIMIT 1";
+    tx.query_opt(sql, &[], |row| row.get("next_due_at"))
 }

@@ -6,16 +6,15 @@ mod list;
 pub use claim::{any_queued, claim};
 pub use list::{JobFilter, JobSummary, list};
 
-use impresario_api::CallbackBody;
 use jiff::Timestamp;
 
 use super::{
-    deliveries,
+    Moment, deliveries, events, fires, outcomes,
     secrets::{self, SealedSecret},
 };
 use crate::domain::{
-    DeliveryId, Ending, Job, JobId, JobStatus, MOST_ATTEMPTS, NewJob, Receiver, ScheduleId, SecretId,
-    TenantId, callback_body, event_of,
+    Ending, Job, JobId, JobStatus, MOST_ATTEMPTS, NewJob, Receiver, ScheduleId, SecretId, TenantId,
+    callback_body, event_of,
 };
 use crate::store::{
     error::{Result, StoreError},
@@ -183,7 +182,11 @@ pub fn abandon(tx: &mut Tx<'_>, (id, token): (JobId, &str), now: Timestamp) -> R
     let sql = "UPDATE jobs SET status = 'failed', failure_class = 'internal', lease_token = NULL, completed_at = $3,
                  error = 'the end of this job could not be stored; the server''s log has the reason'
                WHERE id = $1 AND lease_token = $2 AND status IN ('starting_browser', 'running')";
-    Ok(tx.execute(sql, params![id, token, now])? == 1)
+    let abandoned = tx.execute(sql, params![id, token, now])? == 1;
+    if abandoned {
+        make_way_of(tx, &id.to_string())?;
+    }
+    Ok(abandoned)
 }
 
 /// Ends a job that is held with `token`, tells its schedule, and puts its callbacks into the outbox: all or nothing.
@@ -195,8 +198,7 @@ pub fn finish(
     tx: &mut Tx<'_>,
     (id, token): (JobId, &str),
     ending: Ending,
-    now: Timestamp,
-    new_delivery: impl Fn() -> DeliveryId,
+    moment: &Moment<'_>,
 ) -> Result<bool> {
     let sql = format!(
         "{SELECT} WHERE j.id = $1 AND j.lease_token = $2 AND j.status IN ('starting_browser', 'running')"
@@ -204,19 +206,13 @@ pub fn finish(
     let Some(job) = tx.query_opt(&sql, params![id, token], read)? else {
         return Ok(false);
     };
-    end(tx, job, ending, now, &new_delivery).map(|_| true)
+    end(tx, job, ending, moment).map(|_| true)
 }
 
 /// Writes down how `job` ended, whoever held it.
-fn end(
-    tx: &mut Tx<'_>,
-    mut job: Job,
-    ending: Ending,
-    now: Timestamp,
-    new_delivery: &dyn Fn() -> DeliveryId,
-) -> Result<Job> {
+fn end(tx: &mut Tx<'_>, mut job: Job, ending: Ending, moment: &Moment<'_>) -> Result<Job> {
     job.status = ending.status();
-    job.completed_at = Some(now);
+    job.completed_at = Some(moment.now);
     match ending {
         Ending::Completed(result) => job.result = result,
         Ending::Failed { class, error, stack } => {
@@ -228,7 +224,7 @@ fn end(
     }
     tx.execute_one(
         "UPDATE jobs SET status = $2, result = $3, error = $4, stack = $5, failure_class = $6, completed_at = $7,
-           lease_token = NULL
+           lease_token = NULL, held = 0
          WHERE id = $1 AND status IN ('queued', 'starting_browser', 'running')",
         params![
             job.id,
@@ -237,40 +233,79 @@ fn end(
             job.error.clone(),
             job.stack.clone(),
             job.failure_class.clone(),
-            now,
+            moment.now,
         ],
     )?;
-    tell_schedule(tx, &job)?;
     if let Some(event) = event_of(job.status) {
-        for receiver in receivers(tx, &job)? {
-            let body: CallbackBody = callback_body(&job, event);
-            deliveries::enqueue(tx, (new_delivery(), &job), receiver, (event, Json(body)), now)?;
+        let about = deliveries::About {
+            tenant: job.tenant,
+            job: Some(job.id),
+            schedule: job.schedule.map(|(id, _)| id),
+        };
+        for receiver in receivers(tx, &job, event)? {
+            let body = callback_body(&job, event);
+            deliveries::enqueue(tx, about, receiver, (event, &body), moment)?;
         }
+    }
+    if let Some((schedule, _)) = job.schedule {
+        outcomes::ended(tx, schedule, &job, moment)?;
+        make_way(tx, schedule)?;
     }
     Ok(job)
 }
 
-/// A failure counts, a success clears, a cancel leaves the schedule as it was. The schedule may be gone.
-fn tell_schedule(tx: &mut Tx<'_>, job: &Job) -> Result<()> {
-    let Some((schedule, _)) = job.schedule else {
-        return Ok(());
-    };
-    match job.status {
-        JobStatus::Completed => tx.execute(
-            "UPDATE schedules SET last_error = NULL, consecutive_failures = 0 WHERE id = $1",
-            params![schedule],
-        )?,
-        JobStatus::Failed => tx.execute(
-            "UPDATE schedules SET last_error = $2, consecutive_failures = consecutive_failures + 1 WHERE id = $1",
-            params![schedule, job.error.clone()],
-        )?,
-        _ => 0,
-    };
-    Ok(())
+/// A job of the schedule has ended: what waited for it may go on.
+fn make_way(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<()> {
+    tx.execute(
+        "UPDATE jobs SET held = 0
+         WHERE schedule_id = $1 AND status = 'queued' AND held = 1
+           AND NOT EXISTS (SELECT 1 FROM jobs other WHERE other.schedule_id = $1 AND other.held = 0
+                           AND other.status IN ('queued', 'starting_browser', 'running'))",
+        params![schedule],
+    )?;
+    fires::wake(tx, schedule)
+}
+
+/// As [`make_way`], for a job of which nothing is known but its id.
+fn make_way_of(tx: &mut Tx<'_>, job: &str) -> Result<()> {
+    let sql = "SELECT schedule_id FROM jobs WHERE id = $1";
+    match tx.query_opt(sql, params![job], |row| {
+        row.get::<Option<ScheduleId>>("schedule_id")
+    })? {
+        Some(Some(schedule)) => make_way(tx, schedule),
+        _ => Ok(()),
+    }
+}
+
+/// Cancels every job of the schedule's fires that is not finished: at once where it waits, and where it runs as soon as
+/// whoever runs it has ended it.
+pub(super) fn cancel_unfinished(tx: &mut Tx<'_>, schedule: ScheduleId, moment: &Moment<'_>) -> Result<()> {
+    let sql = "SELECT id FROM jobs WHERE schedule_id = $1 AND status = 'queued'";
+    let waiting: Vec<JobId> = tx.query(sql, params![schedule], |row| row.get("id"))?;
+    for id in waiting {
+        let sql = format!("{SELECT} WHERE j.id = $1 AND j.status = 'queued'");
+        if let Some(job) = tx.query_opt(&sql, params![id], read)? {
+            end(tx, job, Ending::Cancelled, moment)?;
+        }
+    }
+    tx.execute(
+        "UPDATE jobs SET cancel_requested = 1 WHERE schedule_id = $1 AND status IN ('starting_browser', 'running')",
+        params![schedule],
+    )
+    .map(|_| ())
+}
+
+/// The runs that are to be ended, whoever has them.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn to_cancel(tx: &mut Tx<'_>) -> Result<Vec<JobId>> {
+    let sql = "SELECT id FROM jobs WHERE cancel_requested = 1 AND status IN ('starting_browser', 'running')";
+    tx.query(sql, &[], |row| row.get("id"))
 }
 
 /// API section 7: nothing, or the job's own receiver, or every active stored one.
-fn receivers(tx: &mut Tx<'_>, job: &Job) -> Result<Vec<Receiver>> {
+fn receivers(tx: &mut Tx<'_>, job: &Job, event: &str) -> Result<Vec<Receiver>> {
     if job.skip_callbacks {
         return Ok(Vec::new());
     }
@@ -281,17 +316,7 @@ fn receivers(tx: &mut Tx<'_>, job: &Job) -> Result<Vec<Receiver>> {
             secret: *secret,
         }]);
     }
-    tx.query(
-        "SELECT id, url, secret_id FROM webhook_endpoints WHERE tenant_id = $1 AND active = 1 ORDER BY created_at, id",
-        params![job.tenant],
-        |row| {
-            Ok(Receiver {
-                endpoint: Some(row.get("id")?),
-                url: row.get("url")?,
-                secret: row.get("secret_id")?,
-            })
-        },
-    )
+    events::subscribers(tx, job.tenant, event)
 }
 
 /// What became of a request to cancel.
@@ -311,7 +336,7 @@ pub enum CancelOutcome {
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn cancel(tx: &mut Tx<'_>, tenant: TenantId, id: JobId, now: Timestamp) -> Result<CancelOutcome> {
+pub fn cancel(tx: &mut Tx<'_>, tenant: TenantId, id: JobId, moment: &Moment<'_>) -> Result<CancelOutcome> {
     let Some(job) = get(tx, tenant, id)? else {
         return Ok(CancelOutcome::Unknown);
     };
@@ -319,9 +344,7 @@ pub fn cancel(tx: &mut Tx<'_>, tenant: TenantId, id: JobId, now: Timestamp) -> R
         return Ok(CancelOutcome::Finished(job));
     }
     if job.status == JobStatus::Queued {
-        // A cancelled job has no receivers, so no delivery's id is ever asked for.
-        let no_delivery = || DeliveryId(uuid::Uuid::nil());
-        return end(tx, job, Ending::Cancelled, now, &no_delivery).map(CancelOutcome::Cancelled);
+        return end(tx, job, Ending::Cancelled, moment).map(CancelOutcome::Cancelled);
     }
     tx.execute_one("UPDATE jobs SET cancel_requested = 1 WHERE id = $1", params![id])?;
     Ok(CancelOutcome::Requested(job))
@@ -343,7 +366,7 @@ pub struct Recovered {
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn recover(tx: &mut Tx<'_>, now: Timestamp, new_delivery: impl Fn() -> DeliveryId) -> Result<Recovered> {
+pub fn recover(tx: &mut Tx<'_>, moment: &Moment<'_>) -> Result<Recovered> {
     let sql = "UPDATE jobs SET status = 'queued', lease_token = NULL, started_at = NULL
                WHERE status = 'starting_browser' AND cancel_requested = 0 AND attempt < $1";
     let mut recovered = Recovered {
@@ -366,14 +389,14 @@ pub fn recover(tx: &mut Tx<'_>, now: Timestamp, new_delivery: impl Fn() -> Deliv
             } else {
                 Ending::worker_lost(started)
             };
-            end(tx, job, ending, now, &new_delivery).map(|_| ())
+            end(tx, job, ending, moment).map(|_| ())
         })?;
         match ended {
             Ok(()) if cancelled => recovered.cancelled += 1,
             Ok(()) => recovered.lost += 1,
             // One job that cannot be read must not keep the server from starting.
             Err(error) if error.is_of_the_row() => {
-                fail_unreadable(tx, &id, &error, now)?;
+                fail_unreadable(tx, &id, &error, moment.now)?;
                 recovered.lost += 1;
             }
             Err(error) => return Err(error),
@@ -390,5 +413,6 @@ fn fail_unreadable(tx: &mut Tx<'_>, id: &str, error: &StoreError, now: Timestamp
            completed_at = $3
          WHERE id = $1",
         params![id, format!("this job cannot be read: {error}"), now],
-    )
+    )?;
+    make_way_of(tx, id)
 }

@@ -4,15 +4,49 @@
 pub mod credentials;
 pub mod deliveries;
 pub mod deployments;
+mod events;
 mod fair;
 pub mod fires;
 #[cfg(test)]
 mod fixture;
 pub mod jobs;
 pub mod logs;
+mod outcomes;
 mod query;
 pub mod schedules;
 pub mod secrets;
 pub mod settings;
 pub mod tenants;
 pub mod webhooks;
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{clock::Clock, ids::Ids};
+
+/// When an operation happens, and where the ids of what it makes come from.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment<'a> {
+    /// The time.
+    pub now: Timestamp,
+    ids: &'a Ids,
+}
+
+impl<'a> Moment<'a> {
+    /// The present. Asked for inside a transaction, so that whatever came while it waited for its turn has come.
+    #[must_use]
+    pub fn of(clock: &dyn Clock, ids: &'a Ids) -> Self {
+        Self::at(clock.now(), ids)
+    }
+
+    /// A moment that is known already.
+    #[must_use]
+    pub fn at(now: Timestamp, ids: &'a Ids) -> Self {
+        Self { now, ids }
+    }
+
+    /// A new id of any kind.
+    pub(super) fn id<T: From<Uuid>>(&self) -> T {
+        self.ids.uuid(self.now).into()
+    }
+}

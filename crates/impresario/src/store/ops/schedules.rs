@@ -1,32 +1,62 @@
 //! Schedules, as their owners see and change them. Their fires are in `fires`.
 
+mod list;
+
 use jiff::Timestamp;
 
+pub use self::list::{ScheduleFilter, list};
 use super::{
-    fires,
+    Moment, fires,
     secrets::{self, SealedSecret},
 };
-use crate::domain::{FirePlan, JobId, Pattern, Schedule, ScheduleDraft, ScheduleId, TenantId};
+use crate::domain::{
+    DeploymentId, Label, MisfirePolicy, OverlapPolicy, ParamsCheck, Pattern, Policies, Schedule,
+    ScheduleDraft, ScheduleId, SelfDisabled, TenantId, Timing, Transition,
+};
 use crate::store::{
-    PageCursor,
     error::Result,
     tx::{Row, Tx, params},
     value::Json,
 };
 
-const COLUMNS: &str = "id, tenant_id, workflow, params, cron_expr, timezone, launch, callback_url, \
-     callback_secret_id, skip_callbacks, enabled, next_fire_at, last_fire_at, last_job_id, last_error, \
-     consecutive_failures, pattern_since, created_at, updated_at";
+pub(super) const COLUMNS: &str = "id, tenant_id, workflow, name, description, tags, params, cron_expr, timezone, \
+     start_at, end_at, jitter_seconds, misfire_policy, catchup_window_seconds, overlap_policy, \
+     max_consecutive_failures, launch, callback_url, callback_secret_id, skip_callbacks, enabled, next_fire_at, \
+     last_fire_at, last_job_id, last_error, consecutive_failures, counted_failures, disabled_reason, disabled_at, \
+     params_checked, params_error, pattern_since, created_at, updated_at, \
+     (SELECT CAST(COALESCE(SUM(c.instants), 0) AS BIGINT) FROM catch_ups c WHERE c.schedule_id = schedules.id) \
+       AS catching_up";
 
 pub(super) fn read(row: &Row<'_>) -> Result<Schedule> {
     let (expr, zone): (String, String) = (row.get("cron_expr")?, row.get("timezone")?);
+    let (misfire, overlap): (String, String) = (row.get("misfire_policy")?, row.get("overlap_policy")?);
+    let (reason, since): (Option<String>, Option<Timestamp>) =
+        (row.get("disabled_reason")?, row.get("disabled_at")?);
     Ok(Schedule {
         id: row.get("id")?,
         tenant: row.get("tenant_id")?,
         draft: ScheduleDraft {
             workflow: row.get("workflow")?,
+            label: Label {
+                name: row.get("name")?,
+                description: row.get("description")?,
+                tags: row.get::<Json<_>>("tags")?.0,
+            },
             params: row.get::<Json<_>>("params")?.0,
-            pattern: Pattern::stored(expr, zone),
+            timing: Timing {
+                pattern: Pattern::stored(expr, zone),
+                start_at: row.get("start_at")?,
+                end_at: row.get("end_at")?,
+                jitter_seconds: row.get("jitter_seconds")?,
+            },
+            policies: Policies {
+                misfire: MisfirePolicy::parse(&misfire)
+                    .ok_or_else(|| row.corrupt("misfire_policy", misfire))?,
+                catchup_window_seconds: row.get("catchup_window_seconds")?,
+                overlap: OverlapPolicy::parse(&overlap)
+                    .ok_or_else(|| row.corrupt("overlap_policy", overlap))?,
+                max_consecutive_failures: row.get("max_consecutive_failures")?,
+            },
             launch: row.get::<Json<_>>("launch")?.0,
             callback_url: row.get("callback_url")?,
             callback_secret: row.get("callback_secret_id")?,
@@ -38,61 +68,136 @@ pub(super) fn read(row: &Row<'_>) -> Result<Schedule> {
         last_job_id: row.get("last_job_id")?,
         last_error: row.get("last_error")?,
         consecutive_failures: row.get("consecutive_failures")?,
+        counted_failures: row.get("counted_failures")?,
+        self_disabled: reason.zip(since).map(|(reason, at)| SelfDisabled { reason, at }),
+        params_check: ParamsCheck {
+            against: row.get("params_checked")?,
+            error: row.get("params_error")?,
+        },
+        catching_up: row.get("catching_up")?,
         pattern_since: row.get("pattern_since")?,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })
 }
 
-/// Adds a schedule whose first fire is the pattern's first after `now`, with its callback secret, if any.
+/// What became of a request for a schedule.
+#[derive(Debug, Clone)]
+pub enum CreateOutcome {
+    /// It is there.
+    Created(Box<Schedule>),
+    /// Another of this tenant's has its name.
+    NameTaken,
+}
+
+/// Adds a schedule whose first fire is the timing's first after now, with its callback secret, if any. Its params have
+/// been checked against the schema of the deployment `checked`.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn create(
     tx: &mut Tx<'_>,
     (tenant, id): (TenantId, ScheduleId),
-    draft: ScheduleDraft,
+    (draft, checked): (ScheduleDraft, Option<DeploymentId>),
     secret: Option<SealedSecret>,
     now: Timestamp,
-) -> Result<Schedule> {
+) -> Result<CreateOutcome> {
+    if name_taken(tx, (tenant, id), draft.label.name.as_deref())? {
+        return Ok(CreateOutcome::NameTaken);
+    }
     if let Some(secret) = secret {
         secrets::insert(tx, tenant, secret, now)?;
     }
     let schedule = Schedule {
         id,
         tenant,
-        next_fire_at: draft.pattern.next_after(now),
+        next_fire_at: draft.timing.next_after(now),
         draft,
         last_fire_at: None,
         last_job_id: None,
         last_error: None,
         consecutive_failures: 0,
+        counted_failures: 0,
+        self_disabled: None,
+        params_check: ParamsCheck {
+            against: checked,
+            error: None,
+        },
+        catching_up: 0,
         created_at: now,
         pattern_since: now,
         updated_at: now,
     };
-    let draft = &schedule.draft;
     tx.execute_one(
-        "INSERT INTO schedules (id, tenant_id, workflow, params, cron_expr, timezone, launch, callback_url,
-           callback_secret_id, skip_callbacks, enabled, next_fire_at, pattern_since, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $13, $13)",
+        "INSERT INTO schedules (id, tenant_id, workflow, params, cron_expr, timezone, launch, skip_callbacks, enabled,
+           pattern_since, created_at, updated_at)
+         VALUES ($1, $2, $3, '{}', '', '', '{}', 0, 0, $4, $4, $4)",
+        params![id, tenant, &schedule.draft.workflow, now],
+    )?;
+    write(tx, &schedule)?;
+    Ok(CreateOutcome::Created(Box::new(schedule)))
+}
+
+/// Writes all that an owner's decisions change.
+fn write(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<()> {
+    let draft = &schedule.draft;
+    let disabled = schedule.self_disabled.clone();
+    let (reason, since) = disabled.map(|disabled| (disabled.reason, disabled.at)).unzip();
+    tx.execute_one(
+        "UPDATE schedules SET name = $2, description = $3, tags = $4, params = $5, cron_expr = $6, timezone = $7,
+           start_at = $8, end_at = $9, jitter_seconds = $10, misfire_policy = $11, catchup_window_seconds = $12,
+           overlap_policy = $13, max_consecutive_failures = $14, launch = $15, callback_url = $16,
+           callback_secret_id = $17, skip_callbacks = $18, enabled = $19, next_fire_at = $20, next_due_at = $21,
+           pattern_since = $22, updated_at = $23, counted_failures = $24, disabled_reason = $25, disabled_at = $26,
+           params_checked = $27, params_error = $28
+         WHERE id = $1",
         params![
-            id,
-            tenant,
-            &draft.workflow,
+            schedule.id,
+            draft.label.name.clone(),
+            draft.label.description.clone(),
+            Json(&draft.label.tags),
             Json(&draft.params),
-            draft.pattern.expr(),
-            draft.pattern.zone(),
+            draft.timing.pattern.expr(),
+            draft.timing.pattern.zone(),
+            draft.timing.start_at,
+            draft.timing.end_at,
+            draft.timing.jitter_seconds,
+            draft.policies.misfire.as_str(),
+            draft.policies.catchup_window_seconds,
+            draft.policies.overlap.as_str(),
+            draft.policies.max_consecutive_failures,
             Json(&draft.launch),
             draft.callback_url.clone(),
             draft.callback_secret,
             draft.skip_callbacks,
             draft.enabled,
             schedule.next_fire_at,
-            now,
+            schedule.next_fire_at.map(|at| schedule.due_at(at)),
+            schedule.pattern_since,
+            schedule.updated_at,
+            schedule.counted_failures,
+            reason,
+            since,
+            schedule.params_check.against,
+            schedule.params_check.error.clone(),
         ],
-    )?;
-    Ok(schedule)
+    )
+}
+
+/// Puts the cursor somewhere, and with it the instant at which the scheduler looks at the schedule.
+pub(super) fn move_cursor(tx: &mut Tx<'_>, schedule: &Schedule, cursor: Option<Timestamp>) -> Result<()> {
+    tx.execute_one(
+        "UPDATE schedules SET next_fire_at = $2, next_due_at = $3 WHERE id = $1",
+        params![schedule.id, cursor, cursor.map(|at| schedule.due_at(at))],
+    )
+}
+
+/// Whether another schedule of the tenant has the name.
+fn name_taken(tx: &mut Tx<'_>, (tenant, id): (TenantId, ScheduleId), name: Option<&str>) -> Result<bool> {
+    let Some(name) = name else { return Ok(false) };
+    let sql = "SELECT id FROM schedules WHERE tenant_id = $1 AND name = $2 AND id <> $3";
+    let other = tx.query_opt(sql, params![tenant, name, id], |_| Ok(()))?;
+    Ok(other.is_some())
 }
 
 /// A schedule of this tenant.
@@ -104,156 +209,162 @@ pub fn get(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId) -> Result<Option<S
     tx.query_opt(&sql, params![tenant, id], read)
 }
 
-/// What a list of schedules is narrowed to.
-#[derive(Debug, Clone, Default)]
-pub struct ScheduleFilter {
-    /// Only enabled or only disabled ones.
-    pub enabled: Option<bool>,
-    /// Only those of this workflow.
-    pub workflow: Option<String>,
-    /// Only what comes after this row.
-    pub after: Option<PageCursor>,
-}
-
-/// The newest schedules of a tenant, at most `limit`.
+/// A schedule, whosever it is.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: ScheduleFilter, limit: u32) -> Result<Vec<Schedule>> {
-    let (at, id) = filter.after.map(|cursor| (cursor.at, cursor.id)).unzip();
-    let sql = format!(
-        "SELECT {COLUMNS} FROM schedules
-         WHERE tenant_id = $1
-           AND ($2 IS NULL OR enabled = $2)
-           AND ($3 IS NULL OR workflow = $3)
-           AND ($4 IS NULL OR (created_at, id) < ($4, $5))
-         ORDER BY created_at DESC, id DESC LIMIT $6"
-    );
-    tx.query(
-        &sql,
-        params![tenant, filter.enabled, filter.workflow, at, id, limit],
-        read,
-    )
+pub fn by_id(tx: &mut Tx<'_>, id: ScheduleId) -> Result<Option<Schedule>> {
+    let sql = format!("SELECT {COLUMNS} FROM schedules WHERE id = $1");
+    tx.query_opt(&sql, params![id], read)
 }
 
-/// What a change needs besides the schedule: read inside the transaction, so that whatever came while it waited for
-/// its turn is accounted for.
-pub struct ChangeContext<'a> {
-    /// The time.
-    pub now: &'a dyn Fn() -> Timestamp,
-    /// What is due of a schedule at a time.
-    pub plan: &'a dyn Fn(&Schedule, Timestamp) -> Option<FirePlan>,
-    /// A new job's id, should something be due.
-    pub new_job: &'a dyn Fn() -> JobId,
-}
-
-impl std::fmt::Debug for ChangeContext<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ChangeContext").finish_non_exhaustive()
-    }
-}
-
-/// A schedule with everything that had come by now in the ledger.
+/// A schedule with everything that was due by now in the ledger.
 fn settled(
     tx: &mut Tx<'_>,
     tenant: TenantId,
     id: ScheduleId,
-    context: &ChangeContext<'_>,
-) -> Result<Option<(Schedule, Timestamp)>> {
+    moment: &Moment<'_>,
+) -> Result<Option<Schedule>> {
     let Some(schedule) = get(tx, tenant, id)? else {
         return Ok(None);
     };
-    let now = (context.now)();
-    let plan = (context.plan)(&schedule, now);
-    if plan.is_none() {
-        return Ok(Some((schedule, now)));
+    if !schedule.draft.enabled || !fires::settle(tx, &schedule, moment)? {
+        return Ok(Some(schedule));
     }
-    fires::settle(tx, &schedule, plan, ((context.new_job)(), now))?;
-    Ok(get(tx, tenant, id)?.map(|schedule| (schedule, now)))
+    get(tx, tenant, id)
 }
 
-/// Changes a schedule: accounts for what had come, asks `apply` what the owner's decisions become, with a new callback
-/// secret if there is one, and starts the cursor anew where [`Schedule::begins_anew`] says so. `None` where there is no
-/// such schedule; what `apply` refuses changes nothing.
+/// What became of a change.
+#[derive(Debug, Clone)]
+pub enum ChangeOutcome<E> {
+    /// The schedule as it now stands.
+    Changed(Box<Schedule>),
+    /// There is no such schedule.
+    Unknown,
+    /// The result would break a rule; nothing was changed but what was due, which has fired.
+    Refused(E),
+    /// Another of this tenant's has the name.
+    NameTaken,
+}
+
+/// What an owner's change makes of a schedule.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// Its decisions from now on.
+    pub draft: ScheduleDraft,
+    /// A new callback secret, if there is one.
+    pub secret: Option<SealedSecret>,
+    /// The deployment that new params were checked against; `None` where the params stay.
+    pub checked: Option<DeploymentId>,
+}
+
+/// Changes a schedule: accounts for what was due, asks `apply` what the owner's decisions become, and moves the cursor
+/// as [`Schedule::transition`] says. What `apply` refuses changes nothing.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn change<E>(
     tx: &mut Tx<'_>,
     (tenant, id): (TenantId, ScheduleId),
-    context: &ChangeContext<'_>,
-    apply: impl FnOnce(&ScheduleDraft) -> Result<(ScheduleDraft, Option<SealedSecret>), E>,
-) -> Result<Option<Result<Schedule, E>>> {
-    let Some((old, now)) = settled(tx, tenant, id, context)? else {
-        return Ok(None);
+    moment: &Moment<'_>,
+    apply: impl FnOnce(&ScheduleDraft) -> Result<Change, E>,
+) -> Result<ChangeOutcome<E>> {
+    let Some(old) = settled(tx, tenant, id, moment)? else {
+        return Ok(ChangeOutcome::Unknown);
     };
-    match apply(&old.draft) {
-        Ok((draft, secret)) => update(tx, &old, draft, secret, now).map(|new| Some(Ok(new))),
-        Err(refused) => Ok(Some(Err(refused))),
+    let change = match apply(&old.draft) {
+        Ok(change) => change,
+        Err(refused) => return Ok(ChangeOutcome::Refused(refused)),
+    };
+    if name_taken(tx, (tenant, id), change.draft.label.name.as_deref())? {
+        return Ok(ChangeOutcome::NameTaken);
     }
+    update(tx, &old, change, moment).map(|new| ChangeOutcome::Changed(Box::new(new)))
 }
 
-fn update(
-    tx: &mut Tx<'_>,
-    old: &Schedule,
-    draft: ScheduleDraft,
-    secret: Option<SealedSecret>,
-    now: Timestamp,
-) -> Result<Schedule> {
-    if let Some(secret) = secret {
+fn update(tx: &mut Tx<'_>, old: &Schedule, change: Change, moment: &Moment<'_>) -> Result<Schedule> {
+    let now = moment.now;
+    if let Some(secret) = change.secret {
         secrets::insert(tx, old.tenant, secret, now)?;
     }
-    let begins = old.begins_anew(&draft);
-    let cursor = if begins {
-        draft.pattern.next_after(now)
-    } else {
-        old.next_fire_at
-    };
-    let since = if begins { now } else { old.pattern_since };
-    tx.execute_one(
-        "UPDATE schedules SET params = $3, cron_expr = $4, timezone = $5, launch = $6, callback_url = $7,
-           callback_secret_id = $8, skip_callbacks = $9, enabled = $10, next_fire_at = $11, updated_at = $12,
-           pattern_since = $13
-         WHERE tenant_id = $1 AND id = $2",
-        params![
-            old.tenant,
-            old.id,
-            Json(&draft.params),
-            draft.pattern.expr(),
-            draft.pattern.zone(),
-            Json(&draft.launch),
-            draft.callback_url.clone(),
-            draft.callback_secret,
-            draft.skip_callbacks,
-            draft.enabled,
-            cursor,
-            now,
-            since,
-        ],
-    )?;
-    Ok(Schedule {
-        draft,
-        next_fire_at: cursor,
-        pattern_since: since,
+    let moved = old.transition(&change.draft, now);
+    retire(tx, old, moved, moment)?;
+    let enabled_again = change.draft.enabled && !old.draft.enabled;
+    if enabled_again && let Some(disabled) = &old.self_disabled {
+        fires::record_pause(tx, old, disabled.at, moment)?;
+    }
+    let new = Schedule {
+        next_fire_at: moved.cursor,
+        pattern_since: if moved.begins_anew { now } else { old.pattern_since },
         updated_at: now,
+        counted_failures: if enabled_again { 0 } else { old.counted_failures },
+        self_disabled: old.self_disabled.clone().filter(|_| !change.draft.enabled),
+        params_check: match change.checked {
+            Some(against) => ParamsCheck {
+                against: Some(against),
+                error: None,
+            },
+            None if change.draft.params == old.draft.params => old.params_check.clone(),
+            None => ParamsCheck::default(),
+        },
+        draft: change.draft,
+        catching_up: if moved.retires_catch_up {
+            0
+        } else {
+            old.catching_up
+        },
         ..old.clone()
-    })
+    };
+    write(tx, &new)?;
+    Ok(new)
 }
 
-/// Removes a schedule, once what had come is accounted for; `false` where there is none. Its jobs and its ledger stay.
+/// Writes down what a change takes back.
+pub(super) fn retire(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    moved: Transition,
+    moment: &Moment<'_>,
+) -> Result<()> {
+    if let Some(at) = moved.retires {
+        fires::retire_instant(tx, schedule, at, moment)?;
+    }
+    if moved.retires_catch_up && schedule.catching_up > 0 {
+        fires::retire_catch_up(tx, schedule, moment)?;
+    }
+    Ok(())
+}
+
+/// Removes a schedule, once what was due is accounted for; `false` where there is none. Its jobs and its ledger stay.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn delete(
-    tx: &mut Tx<'_>,
-    tenant: TenantId,
-    id: ScheduleId,
-    context: &ChangeContext<'_>,
-) -> Result<bool> {
-    if settled(tx, tenant, id, context)?.is_none() {
+pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId, moment: &Moment<'_>) -> Result<bool> {
+    let Some(schedule) = settled(tx, tenant, id, moment)? else {
         return Ok(false);
-    }
+    };
+    let paused = ScheduleDraft {
+        enabled: false,
+        ..schedule.draft.clone()
+    };
+    retire(tx, &schedule, schedule.transition(&paused, moment.now), moment)?;
     let sql = "DELETE FROM schedules WHERE tenant_id = $1 AND id = $2";
     tx.execute_one(sql, params![tenant, id])?;
     Ok(true)
+}
+
+/// Writes down what a check of a schedule's params against the schema of `against` has found, unless its owner has
+/// changed it since `seen`.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn note_params(
+    tx: &mut Tx<'_>,
+    (id, seen): (ScheduleId, Timestamp),
+    against: DeploymentId,
+    error: Option<&str>,
+) -> Result<()> {
+    let sql = "UPDATE schedules SET params_checked = $3, params_error = $4 WHERE id = $1 AND updated_at = $2";
+    tx.execute(sql, params![id, seen, against, error.map(str::to_owned)])
+        .map(|_| ())
 }

@@ -7,6 +7,7 @@ use crate::store::{
 
 const KEY_ID: &str = "secret_key_id";
 const INSTANCE: &str = "instance";
+const TZDB_VERSION: &str = "tzdb_version";
 const WRITE_CHECK: &str = "write_check";
 
 /// The value of a setting.
@@ -67,6 +68,16 @@ pub fn instance(tx: &mut Tx<'_>, new: &str) -> Result<String> {
 /// What the engine refuses.
 pub fn record_key(tx: &mut Tx<'_>, key_id: &str) -> Result<()> {
     set(tx, KEY_ID, key_id)
+}
+
+/// Writes down that the time zones' rules are those of `version` now; the version before, where it was another one.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn tzdb_version(tx: &mut Tx<'_>, version: &str) -> Result<Option<String>> {
+    let before = get(tx, TZDB_VERSION)?.filter(|before| before != version);
+    set(tx, TZDB_VERSION, version)?;
+    Ok(before)
 }
 
 /// The smallest write there is, to see whether one goes through. The engine writes the page although nothing changes.

@@ -242,7 +242,7 @@ fn a_delivery_that_cannot_be_read_is_given_up_and_stops_nothing() {
 
 #[test]
 fn what_is_put_into_the_outbox_is_due_at_once() {
-    let mut outbox = Outbox::new();
+    let (mut outbox, ids) = (Outbox::new(), crate::ids::Ids::seeded(1));
     let tenant = outbox.tenant();
     let (job, secret) = outbox.jobs[&tenant];
     let job = outbox
@@ -250,16 +250,21 @@ fn what_is_put_into_the_outbox_is_due_at_once() {
         .run(|tx| crate::store::ops::jobs::get(tx, tenant, job))
         .unwrap();
     for now in [5, 7] {
-        let id = outbox.db.id();
         let receiver = Receiver {
             endpoint: None,
             url: "https://a.example/".to_owned(),
             secret,
         };
-        let body = Json(crate::domain::callback_body(&job, "job.completed"));
+        let about = About {
+            tenant,
+            job: Some(job.id),
+            schedule: None,
+        };
+        let body = crate::domain::callback_body(&job, "job.completed");
+        let moment = Moment::at(at(now), &ids);
         outbox
             .db
-            .run(|tx| enqueue(tx, (id, &job), receiver, ("job.completed", body), at(now)));
+            .run(|tx| enqueue(tx, about, receiver, ("job.completed", &body), &moment));
         outbox.check();
         assert_eq!(outbox.next_due(), Some(at(5)));
     }

@@ -22,7 +22,7 @@ use crate::store::{
 pub fn claim(tx: &mut Tx<'_>, limit: usize, token: &str, now: Timestamp) -> Result<Vec<Job>> {
     let mut claimed = Vec::with_capacity(limit);
     for (_, id) in fair::deal(queues(tx, limit)?, limit, Clone::clone) {
-        let sql = format!("{SELECT} WHERE j.id = $1 AND j.status = 'queued'");
+        let sql = format!("{SELECT} WHERE j.id = $1 AND j.status = 'queued' AND j.held = 0");
         match tx.query_opt(&sql, params![&id], |row| Ok(read(row)))? {
             Some(Ok(mut job)) => {
                 tx.execute_one(
@@ -53,10 +53,11 @@ fn queues(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<Queue<(i64, String)>>> {
     let held: HashMap<_, _> = held.into_iter().collect();
     let sql = format!(
         "{}
-         SELECT w.tenant_id, (SELECT j.created_at FROM jobs j WHERE j.status = 'queued' AND j.tenant_id = w.tenant_id
+         SELECT w.tenant_id, (SELECT j.created_at FROM jobs j
+           WHERE j.status = 'queued' AND j.held = 0 AND j.tenant_id = w.tenant_id
            ORDER BY j.created_at LIMIT 1) AS oldest
          FROM waiting w WHERE w.tenant_id IS NOT NULL",
-        fair::waiting("jobs", "status = 'queued'")
+        fair::waiting("jobs", "status = 'queued' AND held = 0")
     );
     let mut tenants = tx.query(&sql, &[], |row| {
         let (tenant, oldest): (String, i64) = (row.get("tenant_id")?, row.get("oldest")?);
@@ -65,7 +66,7 @@ fn queues(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<Queue<(i64, String)>>> {
     // Each of the first `limit` comes before any of the others, so only those can get a place.
     tenants.sort();
     tenants.truncate(limit);
-    let sql = "SELECT created_at, id FROM jobs WHERE status = 'queued' AND tenant_id = $1
+    let sql = "SELECT created_at, id FROM jobs WHERE status = 'queued' AND held = 0 AND tenant_id = $1
                ORDER BY created_at, id LIMIT $2";
     let queue = |(held, _, tenant): (u32, i64, String)| {
         let waiting = tx.query(sql, params![tenant, limit], |row| {
@@ -84,7 +85,7 @@ fn queues(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<Queue<(i64, String)>>> {
 /// # Errors
 /// What the engine refuses.
 pub fn any_queued(tx: &mut Tx<'_>) -> Result<bool> {
-    let sql = "SELECT id FROM jobs WHERE status = 'queued' LIMIT 1";
+    let sql = "SELECT id FROM jobs WHERE status = 'queued' AND held = 0 LIMIT 1";
     Ok(tx.query_opt(sql, &[], |_| Ok(()))?.is_some())
 }
 

@@ -1,0 +1,221 @@
+use serde_json::json;
+use uuid::Uuid;
+
+use super::*;
+use crate::domain::Pattern;
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+fn daily_at_nine(since: &str, cursor: &str) -> Schedule {
+    Schedule {
+        id: ScheduleId(Uuid::nil()),
+        tenant: TenantId(Uuid::nil()),
+        draft: ScheduleDraft {
+            workflow: "w".to_owned(),
+            label: Label::default(),
+            params: Map::new(),
+            timing: Timing::of(Pattern::parse("0 9 * * *", "UTC").unwrap()),
+            policies: Policies::default(),
+            launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
+            callback_url: None,
+            callback_secret: None,
+            skip_callbacks: false,
+            enabled: true,
+        },
+        next_fire_at: Some(at(cursor)),
+        pattern_since: at(since),
+        last_fire_at: None,
+        last_job_id: None,
+        last_error: None,
+        consecutive_failures: 0,
+        counted_failures: 0,
+        self_disabled: None,
+        params_check: ParamsCheck::default(),
+        catching_up: 0,
+        created_at: at(since),
+        updated_at: at(since),
+    }
+}
+
+const ON_TIME: (bool, Option<Timestamp>) = (false, None);
+
+#[test]
+fn nothing_before_a_pattern_began_is_owed_however_wrong_the_clock_was() {
+    // Made on the 10th at noon; a clock a day behind put the cursor to the same day's nine.
+    let schedule = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-10T09:00:00Z");
+    let now = at("2027-01-10T12:05:00Z");
+    assert_eq!(schedule.first_owed(now), Some(at("2027-01-11T09:00:00Z")));
+    assert_eq!(
+        schedule.true_cursor(now, ON_TIME),
+        Some(at("2027-01-11T09:00:00Z"))
+    );
+    // Only a real debt stays one.
+    let owed = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-11T09:00:00Z");
+    let later = at("2027-01-13T12:00:00Z");
+    assert_eq!(owed.first_owed(later), Some(at("2027-01-11T09:00:00Z")));
+    assert_eq!(owed.true_cursor(later, ON_TIME), Some(at("2027-01-11T09:00:00Z")));
+}
+
+#[test]
+fn a_cursor_that_a_clock_put_far_ahead_comes_back() {
+    let schedule = daily_at_nine("2027-01-10T12:00:00Z", "2036-01-01T09:00:00Z");
+    let now = at("2027-01-12T12:00:00Z");
+    assert_eq!(
+        schedule.true_cursor(now, ON_TIME),
+        Some(at("2027-01-13T09:00:00Z"))
+    );
+    let accounted = Some(at("2027-01-11T09:00:00Z"));
+    assert_eq!(
+        schedule.true_cursor(now, (true, accounted)),
+        Some(at("2027-01-12T09:00:00Z")),
+        "owed since the 12th"
+    );
+}
+
+/// The instant of nine is owed and not yet due: its share of the spread ends at some time until ten.
+fn in_its_window() -> (Schedule, Timestamp) {
+    let mut schedule = daily_at_nine("2027-01-01T00:00:00Z", "2027-01-10T09:00:00Z");
+    schedule.draft.timing.jitter_seconds = 3_600;
+    let now = at("2027-01-10T09:00:00.001Z");
+    assert!(schedule.due_at(at("2027-01-10T09:00:00Z")) > now);
+    (schedule, now)
+}
+
+type Edit = fn(&mut ScheduleDraft);
+
+#[test]
+fn a_change_within_the_window_of_an_owed_fire_keeps_or_retires_it_by_rule() {
+    let (schedule, now) = in_its_window();
+    let (owed, next) = (Some(at("2027-01-10T09:00:00Z")), Some(at("2027-01-11T09:00:00Z")));
+    let keeps: [(&str, Edit); 5] = [
+        ("nothing", |_| {}),
+        ("params", |draft| {
+            draft.params.insert("a".to_owned(), 1.into());
+        }),
+        ("the spread", |draft| draft.timing.jitter_seconds = 60),
+        ("the policies", |draft| {
+            draft.policies.max_consecutive_failures = Some(3)
+        }),
+        ("bounds around it", |draft| {
+            draft.timing.end_at = Some("2027-02-01T00:00:00Z".parse().unwrap());
+        }),
+    ];
+    for (what, edit) in keeps {
+        let mut draft = schedule.draft.clone();
+        edit(&mut draft);
+        let moved = schedule.transition(&draft, now);
+        assert_eq!(
+            (moved.cursor, moved.retires, moved.begins_anew),
+            (owed, None, false),
+            "{what}"
+        );
+    }
+    let retires: [(&str, Edit, Option<Timestamp>); 4] = [
+        (
+            "another expression",
+            |draft| draft.timing.pattern = draft.timing.pattern.changed(Some("0 10 * * *"), None).unwrap(),
+            Some(at("2027-01-10T10:00:00Z")),
+        ),
+        (
+            "another zone",
+            |draft| {
+                draft.timing.pattern = draft
+                    .timing
+                    .pattern
+                    .changed(None, Some("America/New_York"))
+                    .unwrap();
+            },
+            Some(at("2027-01-10T14:00:00Z")),
+        ),
+        (
+            "a start after it",
+            |draft| draft.timing.start_at = Some("2027-01-10T09:00:00.001Z".parse().unwrap()),
+            next,
+        ),
+        (
+            "an end at it",
+            |draft| draft.timing.end_at = Some("2027-01-10T09:00:00Z".parse().unwrap()),
+            None,
+        ),
+    ];
+    for (what, edit, cursor) in retires {
+        let mut draft = schedule.draft.clone();
+        edit(&mut draft);
+        let moved = schedule.transition(&draft, now);
+        assert_eq!(
+            (moved.cursor, moved.retires, moved.begins_anew),
+            (cursor, owed, true),
+            "{what}"
+        );
+    }
+    let mut paused = schedule.draft.clone();
+    paused.enabled = false;
+    assert_eq!(schedule.transition(&paused, now).retires, owed);
+}
+
+#[test]
+fn an_enable_begins_anew_and_owes_nothing_of_the_pause() {
+    let (mut schedule, now) = in_its_window();
+    schedule.draft.enabled = false;
+    let mut enabled = schedule.draft.clone();
+    enabled.enabled = true;
+    let moved = schedule.transition(&enabled, now);
+    assert_eq!(
+        (moved.cursor, moved.retires, moved.begins_anew),
+        (Some(at("2027-01-11T09:00:00Z")), None, true)
+    );
+}
+
+#[test]
+fn what_waits_to_be_made_up_for_goes_on_only_while_nothing_about_it_changes() {
+    let (mut schedule, now) = in_its_window();
+    schedule.draft.policies.misfire = MisfirePolicy::FireAll;
+    let edits: [(&str, bool, Edit); 6] = [
+        ("nothing", false, |_| {}),
+        ("the spread", false, |draft| draft.timing.jitter_seconds = 60),
+        ("a pause", true, |draft| draft.enabled = false),
+        ("the misfire policy", true, |draft| {
+            draft.policies.misfire = MisfirePolicy::FireOnce;
+        }),
+        ("the bounds", true, |draft| {
+            draft.timing.start_at = Some("2027-01-01T00:00:00Z".parse().unwrap());
+        }),
+        ("the expression", true, |draft| {
+            draft.timing.pattern = draft.timing.pattern.changed(Some("0 10 * * *"), None).unwrap();
+        }),
+    ];
+    for (what, retires, edit) in edits {
+        let mut draft = schedule.draft.clone();
+        edit(&mut draft);
+        assert_eq!(
+            schedule.transition(&draft, now).retires_catch_up,
+            retires,
+            "{what}"
+        );
+    }
+}
+
+#[test]
+fn a_schedule_past_its_end_is_finished_once_nothing_is_left() {
+    let mut schedule = daily_at_nine("2027-01-01T00:00:00Z", "2027-01-10T09:00:00Z");
+    schedule.draft.timing.end_at = Some(at("2027-01-11T00:00:00Z"));
+    let later = at("2027-02-01T00:00:00Z");
+    assert_eq!(schedule.state(later), ScheduleState::Active, "one is still owed");
+    schedule.next_fire_at = None;
+    assert_eq!(schedule.state(later), ScheduleState::Finished);
+    schedule.catching_up = 1;
+    assert_eq!(schedule.state(later), ScheduleState::Active);
+    schedule.catching_up = 0;
+    schedule.draft.enabled = false;
+    assert_eq!(schedule.state(later), ScheduleState::Finished);
+    assert_eq!(
+        schedule.state(at("2027-01-01T00:00:00Z")),
+        ScheduleState::Disabled
+    );
+    // One that was set aside because it cannot be read has no end that it came to.
+    schedule.draft.timing.end_at = None;
+    schedule.draft.enabled = true;
+    assert_eq!(schedule.state(later), ScheduleState::Active);
+}

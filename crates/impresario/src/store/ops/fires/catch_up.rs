@@ -1,0 +1,152 @@
+//! Missed instants of schedules that make up for all of them (`fire_all`): one by one, oldest first, beside what comes.
+
+use jiff::Timestamp;
+
+use super::{Fired, Kind, Moment, Outcome, fire_instant, ledger, schedules, target, unfinished};
+use crate::domain::{Missed, MissedReason, Range, Schedule, ScheduleId};
+use crate::store::{
+    error::Result,
+    tx::{Tx, params},
+};
+
+/// What one schedule still owes of one outage.
+struct CatchUp {
+    schedule: ScheduleId,
+    from: Timestamp,
+    until: Timestamp,
+}
+
+/// Puts a range of missed instants down to be made up for.
+pub(super) fn owe(tx: &mut Tx<'_>, schedule: &Schedule, owed: Range, moment: &Moment<'_>) -> Result<()> {
+    tx.execute(
+        "INSERT INTO catch_ups (schedule_id, from_at, until_at, instants, served_at) VALUES ($1, $2, $3, $4, $5)
+         ON CONFLICT (schedule_id, until_at) DO NOTHING",
+        params![schedule.id, owed.from, owed.until, owed.count, moment.now],
+    )
+    .map(|_| ())
+}
+
+/// Whether anything waits to be made up for and may be.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn any_ready(tx: &mut Tx<'_>) -> Result<bool> {
+    let sql = "SELECT schedule_id FROM catch_ups WHERE ready = 1 LIMIT 1";
+    Ok(tx.query_opt(sql, &[], |_| Ok(()))?.is_some())
+}
+
+/// Fires one instant each of at most `limit` schedules, those first that have waited longest for a turn.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn catch_up(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fired> {
+    let sql =
+        "SELECT schedule_id, from_at, until_at FROM catch_ups WHERE ready = 1 ORDER BY served_at LIMIT $1";
+    let ready = tx.query(sql, params![limit], |row| {
+        Ok(CatchUp {
+            schedule: row.get("schedule_id")?,
+            from: row.get("from_at")?,
+            until: row.get("until_at")?,
+        })
+    })?;
+    let mut fired = Fired {
+        looked_at: ready.len(),
+        ..Fired::default()
+    };
+    for one in ready {
+        let outcome = tx.isolated(|tx| fire_next(tx, &one, moment))?;
+        fired.note(tx, one.schedule.to_string(), outcome)?;
+    }
+    Ok(fired)
+}
+
+fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Outcome> {
+    let Some(schedule) = schedules::by_id(tx, owed.schedule)? else {
+        forget(tx, owed)?;
+        return Ok(Outcome::Nothing);
+    };
+    if let Some(fault) = schedule.draft.timing.pattern.fault() {
+        return Ok(Outcome::Unreadable(fault.to_owned()));
+    }
+    let (others, catching_up) = unfinished(tx, schedule.id)?;
+    let oldest = oldest_of(tx, schedule.id)?;
+    let may = schedule
+        .draft
+        .policies
+        .overlap
+        .admits_catch_up(others, catching_up);
+    // Of several outages the oldest comes first. An instant that lies ahead is from a clock that was.
+    if !may || oldest != Some(owed.until) || schedule.due_at(owed.from) > moment.now {
+        sleep(tx, owed)?;
+        return Ok(Outcome::Nothing);
+    }
+    let target = target(tx, &schedule)?;
+    if target.is_some_and(|target| target.is_unchecked(&schedule)) {
+        return Ok(Outcome::Unchecked(schedule.id));
+    }
+    // The place in the list first: the fire may end in the schedule's disabling itself.
+    match schedule.draft.timing.next_after(owed.from).filter(|next| *next <= owed.until) {
+        Some(next) => tx.execute_one(
+            "UPDATE catch_ups SET from_at = $3, instants = CASE WHEN instants > 1 THEN instants - 1 ELSE 1 END,
+               served_at = $4
+             WHERE schedule_id = $1 AND until_at = $2",
+            params![owed.schedule, owed.until, next, moment.now],
+        )?,
+        None => {
+            forget(tx, owed)?;
+            wake(tx, owed.schedule)?;
+        }
+    }
+    fire_instant(tx, &schedule, (owed.from, 0), target, Kind::CatchUp, moment)
+}
+
+fn oldest_of(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<Option<Timestamp>> {
+    let sql = "SELECT until_at FROM catch_ups WHERE schedule_id = $1 ORDER BY until_at LIMIT 1";
+    tx.query_opt(sql, params![schedule], |row| row.get("until_at"))
+}
+
+fn forget(tx: &mut Tx<'_>, owed: &CatchUp) -> Result<()> {
+    let sql = "DELETE FROM catch_ups WHERE schedule_id = $1 AND until_at = $2";
+    tx.execute_one(sql, params![owed.schedule, owed.until])
+}
+
+/// Until a job of the schedule ends.
+fn sleep(tx: &mut Tx<'_>, owed: &CatchUp) -> Result<()> {
+    let sql = "UPDATE catch_ups SET ready = 0 WHERE schedule_id = $1 AND until_at = $2";
+    tx.execute_one(sql, params![owed.schedule, owed.until])
+}
+
+/// Called when a job of the schedule has ended: the next may come.
+pub(in crate::store::ops) fn wake(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<()> {
+    let sql = "UPDATE catch_ups SET ready = 1 WHERE schedule_id = $1 AND ready = 0";
+    tx.execute(sql, params![schedule]).map(|_| ())
+}
+
+/// Called at the start, whatever an earlier server knew.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn wake_all(tx: &mut Tx<'_>) -> Result<()> {
+    let sql = "UPDATE catch_ups SET ready = 1 WHERE ready = 0";
+    tx.execute(sql, &[]).map(|_| ())
+}
+
+/// Writes down as missed what a schedule will not make up for any more.
+pub(in crate::store::ops) fn retire(tx: &mut Tx<'_>, schedule: &Schedule, moment: &Moment<'_>) -> Result<()> {
+    let sql = "SELECT from_at, until_at FROM catch_ups WHERE schedule_id = $1 ORDER BY until_at";
+    let left = tx.query(sql, params![schedule.id], |row| {
+        Ok((
+            row.get::<Timestamp>("from_at")?,
+            row.get::<Timestamp>("until_at")?,
+        ))
+    })?;
+    for (from, until) in left {
+        let missed = Missed {
+            range: Range::count(&schedule.draft.timing, from, until),
+            reason: MissedReason::Retired,
+        };
+        ledger::record_missed(tx, schedule, missed, moment.now)?;
+    }
+    let sql = "DELETE FROM catch_ups WHERE schedule_id = $1";
+    tx.execute(sql, params![schedule.id]).map(|_| ())
+}

@@ -1,0 +1,213 @@
+//! The ledger: what became of each instant.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::Moment;
+use crate::domain::{Admission, JobId, Missed, MissedReason, Range, Schedule, ScheduleId, TenantId};
+use crate::store::{
+    error::Result,
+    tx::{Row, Tx, params},
+};
+
+/// Writes the ledger row, with the number of missed instants that the fire makes up for; `false` where the instant has
+/// a row. The primary key is what makes a fire unique.
+pub(super) fn claim_instant(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    fire_at: Timestamp,
+    (missed, now): (u64, Timestamp),
+) -> Result<bool> {
+    let sql = "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, due_at)
+               VALUES ($1, $2, $3, 'fired', $4, $5, $6) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
+    let due_at = schedule.due_at(fire_at);
+    let touched = tx.execute(
+        sql,
+        params![schedule.id, fire_at, schedule.tenant, now, missed, due_at],
+    )?;
+    Ok(touched == 1)
+}
+
+/// Notes the job that an instant has created, and what the overlap policy did for it.
+pub(super) fn note_job(
+    tx: &mut Tx<'_>,
+    schedule: ScheduleId,
+    at: Timestamp,
+    job: JobId,
+    admission: Admission,
+) -> Result<()> {
+    let reason = match admission {
+        Admission::Hold => Some("buffered"),
+        Admission::Replace => Some("replaced"),
+        Admission::Start | Admission::Skip => None,
+    };
+    tx.execute_one(
+        "UPDATE fires SET job_id = $3, reason = $4 WHERE schedule_id = $1 AND fire_at = $2",
+        params![schedule, at, job, reason],
+    )
+}
+
+/// Notes why an instant has no job.
+pub(super) fn note_outcome(
+    tx: &mut Tx<'_>,
+    schedule: ScheduleId,
+    at: Timestamp,
+    (outcome, reason, error): (&str, &str, &str),
+) -> Result<()> {
+    tx.execute_one(
+        "UPDATE fires SET outcome = $3, reason = $4, error = $5 WHERE schedule_id = $1 AND fire_at = $2",
+        params![schedule, at, outcome, reason, error],
+    )
+}
+
+/// Writes down the instants of a range that are in no other row, and says how many they are: some may have fired
+/// before a clock was set back.
+pub(super) fn record_missed(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    Missed { range, reason }: Missed,
+    now: Timestamp,
+) -> Result<u64> {
+    let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'";
+    let known: BTreeSet<Timestamp> = tx
+        .query(sql, params![schedule.id, range.from, range.until], |row| {
+            row.get("fire_at")
+        })?
+        .into_iter()
+        .collect();
+    let mut from = Some(range.from);
+    while let Some(at) = from.filter(|at| known.contains(at)) {
+        from = schedule.draft.timing.next_after(at);
+    }
+    let count = range.count.saturating_sub(known.len() as u64);
+    let Some(from) = from.filter(|from| count > 0 && *from <= range.until) else {
+        return Ok(0);
+    };
+    let error = match range.is_cut_short() {
+        true => format!(
+            "{}; at least {count}, they are counted no further",
+            reason.describe()
+        ),
+        false => reason.describe().to_owned(),
+    };
+    tx.execute(
+        "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, reason, error)
+         VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7, $8) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
+        params![
+            schedule.id,
+            from,
+            schedule.tenant,
+            now,
+            count,
+            range.until,
+            reason.as_str(),
+            error
+        ],
+    )?;
+    Ok(count)
+}
+
+/// Writes down an instant that a change took back before its share of the spread was over.
+pub(in crate::store::ops) fn retire_instant(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    at: Timestamp,
+    moment: &Moment<'_>,
+) -> Result<()> {
+    let range = Range {
+        from: at,
+        until: at,
+        count: 1,
+    };
+    let missed = Missed {
+        range,
+        reason: MissedReason::Retired,
+    };
+    record_missed(tx, schedule, missed, moment.now).map(|_| ())
+}
+
+/// Writes down what came while a schedule had disabled itself, up to now.
+pub(in crate::store::ops) fn record_pause(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    since: Timestamp,
+    moment: &Moment<'_>,
+) -> Result<()> {
+    let timing = &schedule.draft.timing;
+    let just_after = moment
+        .now
+        .checked_add(jiff::SignedDuration::from_millis(1))
+        .unwrap_or(moment.now);
+    let first = timing.next_after(since).filter(|at| *at <= moment.now);
+    let last = timing.previous_before(just_after);
+    let Some((from, until)) = first.zip(last) else {
+        return Ok(());
+    };
+    let missed = Missed {
+        range: Range::count(timing, from, until),
+        reason: MissedReason::PausedByLimit,
+    };
+    record_missed(tx, schedule, missed, moment.now).map(|_| ())
+}
+
+/// A row of the ledger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// The scheduled instant; of missed ones, the oldest.
+    pub fire_at: Timestamp,
+    /// When it was to be acted on: later than the instant where fires are spread.
+    pub due_at: Timestamp,
+    /// `fired`, `skipped_overlap`, `missed` or `rejected`.
+    pub outcome: String,
+    /// The kind of reason, where there is one to give.
+    pub reason: Option<String>,
+    /// When it was written down.
+    pub recorded_at: Timestamp,
+    /// The job it created.
+    pub job: Option<JobId>,
+    /// Where that job stands.
+    pub job_status: Option<String>,
+    /// How many instants the row stands for, if they were missed.
+    pub missed: u64,
+    /// Of those, the newest.
+    pub missed_until: Option<Timestamp>,
+    /// Why there is no job.
+    pub error: Option<String>,
+}
+
+fn ledger_row(row: &Row<'_>) -> Result<LedgerRow> {
+    let fire_at = row.get("fire_at")?;
+    Ok(LedgerRow {
+        fire_at,
+        due_at: row.get::<Option<Timestamp>>("due_at")?.unwrap_or(fire_at),
+        outcome: row.get("outcome")?,
+        reason: row.get("reason")?,
+        recorded_at: row.get("recorded_at")?,
+        job: row.get("job_id")?,
+        job_status: row.get("status")?,
+        missed: row.get("missed")?,
+        missed_until: row.get("missed_until")?,
+        error: row.get("error")?,
+    })
+}
+
+/// The ledger of a schedule, newest first, at most `limit` rows, perhaps only those before an instant (milliseconds).
+///
+/// # Errors
+/// What the engine refuses.
+pub fn history(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    schedule: ScheduleId,
+    before: Option<i64>,
+    limit: u32,
+) -> Result<Vec<LedgerRow>> {
+    let sql =
+        "SELECT f.fire_at, f.due_at, f.outcome, f.reason, f.recorded_at, f.job_id, f.missed, f.missed_until,
+                 f.error, j.status
+               FROM fires f LEFT JOIN jobs j ON j.id = f.job_id
+               WHERE f.tenant_id = $1 AND f.schedule_id = $2 AND ($3 IS NULL OR f.fire_at < $3)
+               ORDER BY f.fire_at DESC LIMIT $4";
+    tx.query(sql, params![tenant, schedule, before, limit], ledger_row)
+}

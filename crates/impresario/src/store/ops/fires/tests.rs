@@ -1,0 +1,59 @@
+use serde_json::json;
+
+use super::*;
+use crate::{
+    domain::{Label, Pattern, Policies, ScheduleDraft, ScheduleId, Timing},
+    ids::Ids,
+    store::ops::fixture::Db,
+};
+
+fn at(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// The ledger, newest first, of a schedule of every minute that was made at `made` and fires at `now`.
+fn fired_after_downtime(made: Timestamp, now: Timestamp) -> Vec<LedgerRow> {
+    let db = Db::new();
+    let ids = Ids::seeded(1);
+    let (tenant, id) = (db.tenant(), ScheduleId(uuid::Uuid::from_u128(7)));
+    let draft = ScheduleDraft {
+        workflow: "gone".to_owned(),
+        label: Label::default(),
+        params: serde_json::Map::new(),
+        timing: Timing::of(Pattern::parse("* * * * *", "UTC").unwrap()),
+        policies: Policies::default(),
+        launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
+        callback_url: None,
+        callback_secret: None,
+        skip_callbacks: false,
+        enabled: true,
+    };
+    db.run(|tx| schedules::create(tx, (tenant, id), (draft, None), None, made));
+    let fired = db.run(|tx| fire_due(tx, &Moment::at(now, &ids), 10));
+    assert_eq!(fired.looked_at, 1);
+    db.run(|tx| history(tx, tenant, id, None, 10))
+}
+
+#[test]
+fn the_fire_that_catches_up_says_how_many_it_stands_for() {
+    let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2026-01-01T00:05:10Z"));
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|row| (row.outcome.as_str(), row.missed))
+        .collect();
+    assert_eq!(shown, [("rejected", 4), ("missed", 4)]);
+    assert!(!rows[1].error.as_ref().unwrap().contains("at least"));
+    let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2026-01-01T00:01:00Z"));
+    assert_eq!(
+        (rows.len(), rows[0].missed),
+        (1, 0),
+        "on time, nothing was missed"
+    );
+}
+
+#[test]
+fn a_count_that_was_cut_short_says_so() {
+    let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2027-01-01T00:00:00Z"));
+    let error = rows[1].error.as_ref().unwrap();
+    assert!(error.contains("at least 100000"), "{error}");
+}
