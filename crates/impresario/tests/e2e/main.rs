@@ -26,6 +26,7 @@
 
 mod support;
 
+mod behaviour;
 mod callbacks;
 mod clock_changes;
 mod clock_jumps;

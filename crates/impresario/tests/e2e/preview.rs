@@ -21,10 +21,16 @@ fn a_preview_tells_in_english_in_utc_and_by_the_wall_and_marks_clock_changes() {
     );
     assert_eq!(
         gap,
-        json!({"description": "At 02:30, every day", "fires": [
+        json!({"description": "At 02:30, every day", "timezone": "America/New_York", "fires": [
             {"at": "2027-03-14T07:00:00.000Z", "local": "2027-03-14T03:00:00-04:00", "dst": "gap"},
             {"at": "2027-03-15T06:30:00.000Z", "local": "2027-03-15T02:30:00-04:00", "dst": null},
-        ]})
+        ], "tzdb_version": gap["tzdb_version"]})
+    );
+    let version = gap["tzdb_version"].as_str().unwrap();
+    let (year, letter) = version.split_at(4);
+    assert!(
+        year.parse::<u16>().is_ok_and(|year| year >= 2025) && letter.len() == 1,
+        "{version}"
     );
     let overlap = client.ok(
         "schedules/preview",
@@ -37,6 +43,26 @@ fn a_preview_tells_in_english_in_utc_and_by_the_wall_and_marks_clock_changes() {
     let plain = client.ok("schedules/preview", json!({"cron_expr": "0 9 * * MON-FRI"}));
     assert_eq!(plain["description"], "At 09:00, Monday through Friday");
     assert_eq!(plain["fires"].as_array().unwrap().len(), 5);
+}
+
+#[test]
+fn a_preview_keeps_within_bounds() {
+    let server = Setup::at("2027-03-13T12:00:00Z").start();
+    let client = server.tenant("acme");
+    let input = json!({"cron_expr": "0 * * * *", "start_at": "2027-03-14T00:00:00Z", "end_at": "2027-03-14T03:00:00Z"});
+    let answer = client.ok("schedules/preview", input);
+    let fires: Vec<&str> = answer["fires"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|fire| &fire["at"].as_str().unwrap()[..16])
+        .collect();
+    assert_eq!(
+        fires,
+        ["2027-03-14T00:00", "2027-03-14T01:00", "2027-03-14T02:00"]
+    );
+    let backwards = json!({"cron_expr": "0 * * * *", "start_at": "2027-03-14T03:00:00Z", "end_at": "2027-03-14T03:00:00Z"});
+    assert_eq!(client.issues("schedules/preview", backwards), ["end_at"]);
 }
 
 #[test]

@@ -142,13 +142,16 @@ fn the_ledger_is_paged_newest_first() {
             assert_eq!(
                 keys(fire),
                 [
+                    "due_at",
                     "error",
                     "fire_at",
                     "fired_at",
                     "job_id",
                     "job_status",
                     "missed",
-                    "outcome"
+                    "missed_until",
+                    "outcome",
+                    "reason"
                 ]
             );
             let fire_at = fire["fire_at"].as_str().unwrap();

@@ -57,15 +57,18 @@ impl Frame {
             jitter_seconds: self.jitter_seconds,
         }
     }
+}
 
-    /// The rule that binds the two bounds.
-    pub(super) fn in_order(&self) -> Result<(), (&'static str, Flaw)> {
-        match (self.start_at, self.end_at) {
-            (Some(start), Some(end)) if end <= start => {
-                Err(("end_at", Flaw::new("custom", "must be later than start_at")))
-            }
-            _ => Ok(()),
+/// The rule that binds the two bounds.
+pub(super) fn in_order(
+    start_at: Option<Timestamp>,
+    end_at: Option<Timestamp>,
+) -> Result<(), (&'static str, Flaw)> {
+    match (start_at, end_at) {
+        (Some(start), Some(end)) if end <= start => {
+            Err(("end_at", Flaw::new("custom", "must be later than start_at")))
         }
+        _ => Ok(()),
     }
 }
 

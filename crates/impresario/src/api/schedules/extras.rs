@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{ApiError, Fields, Flaw, auth::Tenant, ok, page, run_input},
-    find,
+    behaviour, find,
     input::{cron, zone},
 };
 use crate::{
@@ -131,6 +131,9 @@ pub(in crate::api) async fn preview(
     let count = page::limit(&mut input, "count", 5, 100);
     let start_at = input.optional_instant("start_at");
     let end_at = input.optional_instant("end_at");
+    if let Err((field, flaw)) = behaviour::in_order(start_at, end_at) {
+        input.report(field, vec![flaw]);
+    }
     let pattern = cron.and_then(|cron| {
         Pattern::parse(&cron, zone.as_ref().map_or("UTC", Zone::name))
             .map_err(|error| input.issue("invalid_value", error.to_string(), "cron_expr"))

@@ -11,7 +11,7 @@ use super::{
         run_input::{CallbackAfter, CallbackPatch, LaunchPatch},
         values,
     },
-    behaviour::{BehaviourPatch, Frame, has_fires},
+    behaviour::{BehaviourPatch, Frame, has_fires, in_order},
 };
 use crate::{
     app::App,
@@ -200,7 +200,9 @@ impl Patch {
         let callback = callback.map_err(|flaw| flaws.push(flaw)).ok();
         let behaviour = self.behaviour.clone();
         let (label, frame, policies) = behaviour.apply(&before.label, before.frame, before.policies);
-        let in_order = frame.in_order().map_err(|flaw| flaws.push(flaw)).ok();
+        let in_order = in_order(frame.start_at, frame.end_at)
+            .map_err(|flaw| flaws.push(flaw))
+            .ok();
         let parts = || {
             in_order?;
             Some(Parts {
