@@ -2,6 +2,8 @@
 
 mod catch_up;
 mod ledger;
+#[cfg(test)]
+mod properties;
 mod realign;
 #[cfg(test)]
 mod tests;

@@ -16,8 +16,16 @@ struct CatchUp {
     until: Timestamp,
 }
 
-/// Puts a range of missed instants down to be made up for.
+/// Puts a range of missed instants down to be made up for, without those that are in the ledger already: a clock that
+/// was ahead may have acted on some.
 pub(super) fn owe(tx: &mut Tx<'_>, schedule: &Schedule, owed: Range, moment: &Moment<'_>) -> Result<()> {
+    for run in ledger::not_acted_on(tx, schedule, owed)? {
+        put_down(tx, schedule, run, moment)?;
+    }
+    Ok(())
+}
+
+fn put_down(tx: &mut Tx<'_>, schedule: &Schedule, owed: Range, moment: &Moment<'_>) -> Result<()> {
     tx.execute(
         "INSERT INTO catch_ups (schedule_id, from_at, until_at, instants, served_at) VALUES ($1, $2, $3, $4, $5)
          ON CONFLICT (schedule_id, until_at) DO NOTHING",

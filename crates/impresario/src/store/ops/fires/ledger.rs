@@ -1,7 +1,5 @@
 //! The ledger: what became of each instant.
 
-use std::collections::BTreeSet;
-
 use jiff::Timestamp;
 
 use super::Moment;
@@ -61,50 +59,67 @@ pub(super) fn note_outcome(
     )
 }
 
-/// Writes down the instants of a range that are in no other row, and says how many they are: some may have fired
-/// before a clock was set back.
+/// The parts of a range that were not acted on: all of it, unless a clock was ahead when some of it fired.
+pub(super) fn not_acted_on(tx: &mut Tx<'_>, schedule: &Schedule, range: Range) -> Result<Vec<Range>> {
+    let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'
+               ORDER BY fire_at";
+    let known: Vec<Timestamp> = tx.query(sql, params![schedule.id, range.from, range.until], |row| {
+        row.get("fire_at")
+    })?;
+    if known.is_empty() {
+        return Ok(vec![range]);
+    }
+    let timing = &schedule.draft.timing;
+    let mut runs = Vec::new();
+    let mut from = Some(range.from);
+    for at in known {
+        if let Some(from) = from.filter(|from| *from < at)
+            && let Some(until) = timing.previous_before(at).filter(|until| *until >= from)
+        {
+            runs.push(Range::count(timing, from, until));
+        }
+        from = timing.next_after(at);
+    }
+    if let Some(from) = from.filter(|from| *from <= range.until) {
+        runs.push(Range::count(timing, from, range.until));
+    }
+    Ok(runs)
+}
+
+/// Writes down the instants of a range that were not acted on, and says how many they are.
 pub(super) fn record_missed(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     Missed { range, reason }: Missed,
     now: Timestamp,
 ) -> Result<u64> {
-    let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'";
-    let known: BTreeSet<Timestamp> = tx
-        .query(sql, params![schedule.id, range.from, range.until], |row| {
-            row.get("fire_at")
-        })?
-        .into_iter()
-        .collect();
-    let mut from = Some(range.from);
-    while let Some(at) = from.filter(|at| known.contains(at)) {
-        from = schedule.draft.timing.next_after(at);
+    let mut count = 0;
+    for run in not_acted_on(tx, schedule, range)? {
+        let error = match run.is_cut_short() {
+            true => format!(
+                "{}; at least {}, they are counted no further",
+                reason.describe(),
+                run.count
+            ),
+            false => reason.describe().to_owned(),
+        };
+        tx.execute(
+            "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, reason,
+               error)
+             VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7, $8) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
+            params![
+                schedule.id,
+                run.from,
+                schedule.tenant,
+                now,
+                run.count,
+                run.until,
+                reason.as_str(),
+                error
+            ],
+        )?;
+        count += run.count;
     }
-    let count = range.count.saturating_sub(known.len() as u64);
-    let Some(from) = from.filter(|from| count > 0 && *from <= range.until) else {
-        return Ok(0);
-    };
-    let error = match range.is_cut_short() {
-        true => format!(
-            "{}; at least {count}, they are counted no further",
-            reason.describe()
-        ),
-        false => reason.describe().to_owned(),
-    };
-    tx.execute(
-        "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, reason, error)
-         VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7, $8) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
-        params![
-            schedule.id,
-            from,
-            schedule.tenant,
-            now,
-            count,
-            range.until,
-            reason.as_str(),
-            error
-        ],
-    )?;
     Ok(count)
 }
 
