@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Client, Server, Setup};
+use crate::support::{Bundle, Client, PATIENCE, Server, Setup, wait_until};
 
 const ZONE: &str = "America/New_York";
 
@@ -85,4 +85,58 @@ fn an_hour_that_autumn_repeats_fires_a_fixed_time_once_and_a_rhythm_all_along() 
             "2027-11-08T06:30:00.000Z",
         ]
     );
+}
+
+#[test]
+fn new_rules_of_a_zone_move_only_what_is_to_come_and_say_what_they_moved() {
+    let (mut server, client) = start("2027-06-01T12:30:00Z");
+    let moved = schedule(&client, "0 9 * * *");
+    let (fired, stays) = (schedule(&client, "0 * * * *"), schedule(&client, "0 8 * * *"));
+    server.set_clock("2027-06-01T13:00:00Z");
+    client.fired(&fired["id"], "2027-06-01T13:00:00.000Z");
+    server.terminate();
+    server.ended();
+    // As an older version would have left it, whose rules had New York an hour further west: nine there was two in the
+    // afternoon UTC.
+    let database = rusqlite::Connection::open(server.data_dir().join("impresario.db")).unwrap();
+    let hour = 3_600_000;
+    let set =
+        "UPDATE schedules SET next_fire_at = next_fire_at + ?2, next_due_at = next_due_at + ?2 WHERE id = ?1";
+    let id = moved["id"].as_str().unwrap();
+    assert_eq!(database.execute(set, (id, hour)).unwrap(), 1);
+    let version = "UPDATE settings SET value = '1999a' WHERE name = 'tzdb_version'";
+    assert_eq!(database.execute(version, ()).unwrap(), 1);
+    drop(database);
+    server.start_again();
+    assert_eq!(
+        fires(&client, &fired["id"]),
+        ["2027-06-01T13:00:00.000Z"],
+        "what has fired stays"
+    );
+    wait_until("the next fire to be where the rules say", PATIENCE, || {
+        client.get_schedule(&moved["id"])["next_fire_at"] == "2027-06-02T13:00:00.000Z"
+    });
+    let log = server.log();
+    let line = |words: &[&str]| {
+        log.lines()
+            .any(|line| words.iter().all(|word| line.contains(word)))
+    };
+    assert!(
+        line(&[
+            id,
+            "2027-06-02T14:00:00.000Z",
+            "2027-06-02T13:00:00.000Z",
+            "has moved"
+        ]),
+        "{log}"
+    );
+    assert!(line(&["1999a", "another version's"]), "{log}");
+    for other in [&fired, &stays] {
+        assert!(!log.contains(other["id"].as_str().unwrap()), "{log}");
+    }
+    // At the next start there is nothing new.
+    server.terminate();
+    server.ended();
+    server.start_again();
+    assert!(!server.log().contains("another version's"), "{}", server.log());
 }

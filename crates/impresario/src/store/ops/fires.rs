@@ -21,8 +21,8 @@ pub(super) use self::{
 };
 use super::{Moment, events, jobs, outcomes, schedules};
 use crate::domain::{
-    Admission, DeploymentId, FirePlan, JobId, Missed, OverlapPolicy, Schedule, ScheduleEvent, ScheduleId,
-    Unfinished, WorkflowId,
+    Admission, DeploymentId, FirePlan, JobId, MisfirePolicy, Missed, OverlapPolicy, Schedule, ScheduleEvent,
+    ScheduleId, Unfinished, WorkflowId,
 };
 use crate::store::{
     error::Result,
@@ -172,6 +172,10 @@ fn fire(
     let mut passed = 0;
     for missed in plan.missed {
         passed += missed_now(tx, schedule, missed, moment)?;
+    }
+    if schedule.draft.policies.misfire != MisfirePolicy::FireOnce {
+        // Its fire stands for nothing but itself.
+        passed = 0;
     }
     if let Some(owed) = plan.owed {
         catch_up::owe(tx, schedule, owed, moment)?;
