@@ -116,6 +116,9 @@ fn new_rules_of_a_zone_move_only_what_is_to_come_and_say_what_they_moved() {
     wait_until("the next fire to be where the rules say", PATIENCE, || {
         client.get_schedule(&moved["id"])["next_fire_at"] == "2027-06-02T13:00:00.000Z"
     });
+    wait_until("the log to tell of the new rules", PATIENCE, || {
+        server.log().contains("another version's")
+    });
     let log = server.log();
     let line = |words: &[&str]| {
         log.lines()
