@@ -255,10 +255,13 @@ fn end(tx: &mut Tx<'_>, mut job: Job, ending: Ending, moment: &Moment<'_>) -> Re
 }
 
 /// A job of the schedule has ended: what waited for it may go on.
+///
+/// The list of statuses that are not final is there for the index of unfinished jobs: a schedule has few of them and may
+/// have a long history.
 fn make_way(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<()> {
     tx.execute(
         "UPDATE jobs SET held = 0
-         WHERE schedule_id = $1 AND status = 'queued' AND held = 1
+         WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') AND held = 1
            AND NOT EXISTS (SELECT 1 FROM jobs other WHERE other.schedule_id = $1 AND other.held = 0
                            AND other.status IN ('queued', 'starting_browser', 'running'))",
         params![schedule],
@@ -280,7 +283,8 @@ fn make_way_of(tx: &mut Tx<'_>, job: &str) -> Result<()> {
 /// Cancels every job of the schedule's fires that is not finished: at once where it waits, and where it runs as soon as
 /// whoever runs it has ended it.
 pub(super) fn cancel_unfinished(tx: &mut Tx<'_>, schedule: ScheduleId, moment: &Moment<'_>) -> Result<()> {
-    let sql = "SELECT id FROM jobs WHERE schedule_id = $1 AND status = 'queued'";
+    let sql = "SELECT id FROM jobs WHERE schedule_id = $1
+                 AND status IN ('queued', 'starting_browser', 'running') AND status = 'queued'";
     let waiting: Vec<JobId> = tx.query(sql, params![schedule], |row| row.get("id"))?;
     for id in waiting {
         let sql = format!("{SELECT} WHERE j.id = $1 AND j.status = 'queued'");
@@ -289,7 +293,8 @@ pub(super) fn cancel_unfinished(tx: &mut Tx<'_>, schedule: ScheduleId, moment: &
         }
     }
     tx.execute(
-        "UPDATE jobs SET cancel_requested = 1 WHERE schedule_id = $1 AND status IN ('starting_browser', 'running')",
+        "UPDATE jobs SET cancel_requested = 1
+         WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') AND status <> 'queued'",
         params![schedule],
     )
     .map(|_| ())

@@ -16,7 +16,16 @@ fn fired_after_downtime(made: Timestamp, now: Timestamp) -> Vec<LedgerRow> {
     let db = Db::new();
     let ids = Ids::seeded(1);
     let (tenant, id) = (db.tenant(), ScheduleId(uuid::Uuid::from_u128(7)));
-    let draft = ScheduleDraft {
+    let draft = every_minute();
+    db.run(|tx| schedules::create(tx, (tenant, id), (draft, None), None, made));
+    let fired = db.run(|tx| fire_due(tx, &Moment::at(now, &ids), 10));
+    assert_eq!(fired.looked_at, 1);
+    db.run(|tx| history(tx, tenant, id, None, 10))
+}
+
+/// Of a workflow that may not be there.
+fn every_minute() -> ScheduleDraft {
+    ScheduleDraft {
         workflow: "gone".to_owned(),
         label: Label::default(),
         params: serde_json::Map::new(),
@@ -27,11 +36,7 @@ fn fired_after_downtime(made: Timestamp, now: Timestamp) -> Vec<LedgerRow> {
         callback_secret: None,
         skip_callbacks: false,
         enabled: true,
-    };
-    db.run(|tx| schedules::create(tx, (tenant, id), (draft, None), None, made));
-    let fired = db.run(|tx| fire_due(tx, &Moment::at(now, &ids), 10));
-    assert_eq!(fired.looked_at, 1);
-    db.run(|tx| history(tx, tenant, id, None, 10))
+    }
 }
 
 #[test]
@@ -56,4 +61,41 @@ fn a_count_that_was_cut_short_says_so() {
     let rows = fired_after_downtime(at("2026-01-01T00:00:30Z"), at("2027-01-01T00:00:00Z"));
     let error = rows[1].error.as_ref().unwrap();
     assert!(error.contains("at least 100000"), "{error}");
+}
+
+#[test]
+fn a_fire_and_an_end_cost_the_same_however_long_the_history_is() {
+    let work = |history: i64| {
+        let (db, ids) = (Db::new(), Ids::seeded(1));
+        let tenant = db.tenant();
+        let deployment = db.deployment(tenant, &[]);
+        let sql = "INSERT INTO workflows (id, tenant_id, name, deployment_id, deployment_number, created_at, updated_at)
+                   VALUES ($1, $2, 'gone', $3, 1, 0, 0)";
+        db.sql(sql, params![db.id::<WorkflowId>(), tenant, deployment]);
+        let mut draft = every_minute();
+        draft.policies.overlap = OverlapPolicy::CancelRunning;
+        let id = ScheduleId(uuid::Uuid::from_u128(7));
+        let checked = (draft, Some(deployment));
+        db.run(|tx| schedules::create(tx, (tenant, id), checked, None, at("2026-01-01T00:00:30Z")));
+        for number in 0..history {
+            let job = db.job((tenant, deployment), "completed", number);
+            let sql = "UPDATE jobs SET schedule_id = $2, fire_at = $3 WHERE id = $1";
+            db.sql(sql, params![job, id, number]);
+        }
+        let mut steps = 0;
+        for minute in 1..=3 {
+            let moment = Moment::at(at(&format!("2026-01-01T00:0{minute}:00Z")), &ids);
+            let (fired, work) = db.work(|tx| fire_due(tx, &moment, 10));
+            assert_eq!(fired.jobs, 1, "{fired:?}");
+            steps += work;
+        }
+        let moment = Moment::at(at("2026-01-01T00:03:01Z"), &ids);
+        let job = db.run(|tx| jobs::claim(tx, 1, "token", moment.now)).remove(0).id;
+        let ending = crate::domain::Ending::Completed(None);
+        let (ended, work) = db.work(|tx| jobs::finish(tx, (job, "token"), ending, &moment));
+        assert!(ended);
+        steps + work
+    };
+    let (few, many) = (work(10), work(2_000));
+    assert!(many < few * 2, "{few}, {many}");
 }
