@@ -46,7 +46,7 @@ impl Stage {
     }
 
     /// Lets the nominal instant come: the fire that is not spread shows that the scheduler has been by.
-    fn into_the_window(&self) {
+    fn enter_the_window(&self) {
         self.server.set_clock(NOMINAL);
         self.client.fired(&self.plain, NOMINAL);
         assert_eq!(self.client.history(&self.spread), [] as [Value; 0]);
@@ -72,7 +72,7 @@ impl Stage {
 #[test]
 fn a_spread_fire_comes_at_its_share_and_never_before() {
     let mut stage = Stage::new();
-    stage.into_the_window();
+    stage.enter_the_window();
     stage.server.set_clock(&stage.just_before());
     // Something that is due at once shows that the scheduler has been by.
     stage.server.kill();
@@ -104,7 +104,7 @@ fn a_spread_fire_comes_at_its_share_and_never_before() {
 #[test]
 fn within_the_window_a_change_of_anything_but_the_pattern_keeps_the_fire() {
     let stage = Stage::new();
-    stage.into_the_window();
+    stage.enter_the_window();
     for change in [
         json!({"params": {"a": 1}}),
         json!({"overlap_policy": "skip", "name": "spread"}),
@@ -124,7 +124,7 @@ fn within_the_window_a_change_of_anything_but_the_pattern_keeps_the_fire() {
 #[test]
 fn within_the_window_a_smaller_spread_that_is_over_fires_at_once() {
     let stage = Stage::new();
-    stage.into_the_window();
+    stage.enter_the_window();
     let after = stage.update(json!({"jitter_seconds": 0}));
     assert_eq!(after["next_due_at"], NOMINAL);
     assert_eq!(stage.client.fired(&stage.spread, NOMINAL)["outcome"], "fired");
@@ -149,7 +149,7 @@ fn within_the_window_another_pattern_a_pause_and_bounds_that_leave_it_out_take_t
         (json!({"enabled": false}), json!("2027-01-02T09:00:00.000Z")),
     ] {
         let stage = Stage::new();
-        stage.into_the_window();
+        stage.enter_the_window();
         let after = stage.update(change.clone());
         assert_eq!(after["next_fire_at"], next, "{change}");
         let history = stage.client.history(&stage.spread);

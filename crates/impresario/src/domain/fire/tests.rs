@@ -89,6 +89,7 @@ fn on_time_one_fire_and_no_miss_whatever_the_policy() {
 
 /// What each policy makes of the same outages: hourly, the cursor at 01:00 on the 1st.
 #[test]
+#[allow(clippy::too_many_lines, reason = "a table of cases is read by row")]
 fn every_policy_and_window_after_every_outage() {
     use MisfirePolicy::{FireAll, FireOnce, Skip};
     const DAY: u32 = 86_400;
