@@ -30,7 +30,7 @@ fn succeeded(tx: &mut Tx<'_>, id: ScheduleId, job: JobId, moment: &Moment<'_>) -
     let Some(failures) = failures.filter(|failures| *failures > 0) else {
         return Ok(());
     };
-    match schedules::by_id(tx, id)? {
+    match readable(tx, id)? {
         Some(schedule) => events::tell(tx, &schedule, &ScheduleEvent::Recovered { job, failures }, moment),
         None => Ok(()),
     }
@@ -55,9 +55,20 @@ pub(super) fn failed(
     if !counts || tx.query_opt(sql, params![id], |_| Ok(()))?.is_none() {
         return Ok(());
     }
-    match schedules::by_id(tx, id)? {
+    match readable(tx, id)? {
         Some(schedule) => disable(tx, &schedule, job, moment),
         None => Ok(()),
+    }
+}
+
+/// The schedule, unless it is gone, or damaged: the end of its job is stored all the same.
+fn readable(tx: &mut Tx<'_>, id: ScheduleId) -> Result<Option<Schedule>> {
+    match schedules::by_id(tx, id) {
+        Err(error) if error.is_of_the_row() => {
+            tracing::error!(schedule = %id, %error, "a schedule cannot be read: it hears nothing of its run");
+            Ok(None)
+        }
+        found => found,
     }
 }
 
@@ -67,8 +78,14 @@ fn disable(tx: &mut Tx<'_>, schedule: &Schedule, job: Option<JobId>, moment: &Mo
         1 => "1 failure".to_owned(),
         many => format!("{many} failures in a row"),
     };
+    // The limit may have been lowered below the count meanwhile, so both are named.
     let reason = format!(
-        "disabled after {failures}, the limit that max_consecutive_failures sets; the last one: {}",
+        "disabled after {failures} (max_consecutive_failures is {}); the last one: {}",
+        schedule
+            .draft
+            .policies
+            .max_consecutive_failures
+            .unwrap_or_default(),
         schedule.last_error.as_deref().unwrap_or("no message")
     );
     // First: what is due below may fail as well, and must find it disabled.
@@ -108,3 +125,6 @@ fn take_back(
     };
     events::tell(tx, schedule, &event, moment)
 }
+
+#[cfg(test)]
+mod tests;

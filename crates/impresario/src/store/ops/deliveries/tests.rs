@@ -297,7 +297,10 @@ fn the_deliveries_of_a_job_a_schedule_or_an_endpoint_are_found_without_the_other
     for (filter, count) in [(of_job, 0), (of_schedule, 1), (of_endpoint, 1)] {
         let (found, work) = outbox.db.work(|tx| list(tx, tenant, filter, None, 50));
         assert_eq!(found.len(), count);
-        assert!(found.iter().all(|one| one.schedule == Some(schedule)), "{found:?}");
+        assert!(
+            found.iter().all(|one| one.schedule == Some(schedule)),
+            "{found:?}"
+        );
         assert!(work < 200, "{filter:?}: {work}");
     }
 }
