@@ -42,30 +42,31 @@ fn default_events() -> Vec<String> {
 
 /// A list of at least one event, each of them once.
 fn events(value: Value) -> Result<Vec<String>, Vec<Flaw>> {
-    let names = values::string_list(value, EVENTS.len(), &EVENT)?;
-    let allowed = EVENTS.join(", ");
-    if names.is_empty() {
-        let message = format!("must name at least one event (of {allowed})");
+    let named = values::parsed_list(value, EVENTS.len(), &EVENT, event)?;
+    if named.is_empty() {
+        let message = format!("must name at least one event (of {})", EVENTS.join(", "));
         return Err(vec![Flaw::new("too_small", message)]);
     }
     let mut kept: Vec<String> = Vec::new();
-    let mut flaws = Vec::new();
-    for (index, name) in names.into_iter().enumerate() {
-        if !EVENTS.contains(&name.as_str()) {
-            let hint = match nearest(&name, &EVENTS) {
-                Some(near) => format!("did you mean \"{near}\"? "),
-                None => String::new(),
-            };
-            let message = format!(
-                "{} is not an event ({hint}one of {allowed})",
-                values::quoted(&name)
-            );
-            flaws.push(Flaw::new("invalid_value", message).at_index(index));
-        } else if !kept.contains(&name) {
+    for name in named {
+        if !kept.contains(&name) {
             kept.push(name);
         }
     }
-    if flaws.is_empty() { Ok(kept) } else { Err(flaws) }
+    Ok(kept)
+}
+
+fn event(name: &str) -> Result<String, Flaw> {
+    if EVENTS.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    let hint = match nearest(name, &EVENTS) {
+        Some(near) => format!("did you mean \"{near}\"? "),
+        None => String::new(),
+    };
+    let (name, allowed) = (values::quoted(name), EVENTS.join(", "));
+    let message = format!("{name} is not an event ({hint}one of {allowed})");
+    Err(Flaw::new("invalid_value", message))
 }
 
 pub(super) async fn create(

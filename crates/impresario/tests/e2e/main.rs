@@ -26,6 +26,7 @@
 
 mod support;
 
+mod breaker;
 mod callbacks;
 mod clock_changes;
 mod clock_jumps;
@@ -40,6 +41,7 @@ mod preview;
 mod quickstart;
 mod restart;
 mod runs;
+mod schedule_events;
 mod schedules_create;
 mod schedules_list;
 mod schedules_rules;

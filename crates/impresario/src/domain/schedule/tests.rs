@@ -96,7 +96,7 @@ fn a_change_within_the_window_of_an_owed_fire_keeps_or_retires_it_by_rule() {
         }),
         ("the spread", |draft| draft.timing.jitter_seconds = 60),
         ("the policies", |draft| {
-            draft.policies.max_consecutive_failures = Some(3)
+            draft.policies.max_consecutive_failures = Some(3);
         }),
         ("bounds around it", |draft| {
             draft.timing.end_at = Some("2027-02-01T00:00:00Z".parse().unwrap());

@@ -257,7 +257,7 @@ fn a_limit_that_is_lowered_below_the_count_acts_at_the_next_failure_and_not_befo
         stage.fail(job, "workflow", minute(number));
     }
     let changed = stage.change(half_past(3), |draft| {
-        draft.policies.max_consecutive_failures = Some(1)
+        draft.policies.max_consecutive_failures = Some(1);
     });
     assert!(changed.draft.enabled);
     let job = stage.fire(minute(4));
