@@ -182,17 +182,17 @@ fn fire(
 
 /// Writes down what was missed, and tells who wants to know.
 fn missed_now(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, moment: &Moment<'_>) -> Result<u64> {
-    let count = ledger::record_missed(tx, schedule, missed, moment.now)?;
-    if count > 0 {
-        let event = ScheduleEvent::Missed {
-            from: missed.range.from,
-            until: missed.range.until,
-            count,
-            reason: missed.reason,
-        };
-        events::tell(tx, schedule, &event, moment)?;
-    }
-    Ok(count)
+    let Some(range) = ledger::record_missed(tx, schedule, missed, moment.now)? else {
+        return Ok(0);
+    };
+    let event = ScheduleEvent::Missed {
+        from: range.from,
+        until: range.until,
+        count: range.count,
+        reason: missed.reason,
+    };
+    events::tell(tx, schedule, &event, moment)?;
+    Ok(range.count)
 }
 
 /// Whether an instant fires when it comes, or is made up for.

@@ -61,14 +61,14 @@ pub(super) fn note_outcome(
     )
 }
 
-/// Writes down the instants of a range that are in no other row, and says how many they are: some may have fired
-/// before a clock was set back.
+/// Writes down the instants of a range that are in no other row, and says which they are: some may have fired before a
+/// clock was set back.
 pub(super) fn record_missed(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     Missed { range, reason }: Missed,
     now: Timestamp,
-) -> Result<u64> {
+) -> Result<Option<Range>> {
     let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'";
     let known: BTreeSet<Timestamp> = tx
         .query(sql, params![schedule.id, range.from, range.until], |row| {
@@ -82,7 +82,7 @@ pub(super) fn record_missed(
     }
     let count = range.count.saturating_sub(known.len() as u64);
     let Some(from) = from.filter(|from| count > 0 && *from <= range.until) else {
-        return Ok(0);
+        return Ok(None);
     };
     let error = match range.is_cut_short() {
         true => format!(
@@ -105,7 +105,8 @@ pub(super) fn record_missed(
             error
         ],
     )?;
-    Ok(count)
+    let until = range.until;
+    Ok(Some(Range { from, until, count }))
 }
 
 /// Writes down an instant that a change took back before its share of the spread was over.

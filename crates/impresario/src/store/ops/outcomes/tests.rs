@@ -11,7 +11,7 @@ use crate::{
     ids::Ids,
     store::{
         ops::{
-            fires::{LedgerRow, catch_up, fire_due, history, wake_all},
+            fires::{LedgerRow, Realigned, catch_up, fire_due, history, realign, wake_all},
             fixture::{Db, at},
             jobs,
             schedules::{Change, ChangeOutcome},
@@ -553,6 +553,53 @@ fn a_job_whose_schedule_is_gone_or_damaged_ends_all_the_same() {
         let sql = format!("SELECT COUNT(*) FROM deliveries WHERE job_id = '{job}'");
         assert_eq!(stage.db.count(&sql), 1, "its receiver hears of it: {status}");
     }
+}
+
+#[test]
+fn an_endpoint_that_cannot_be_read_costs_nobody_else_the_news() {
+    let stage = Stage::new(|_| {}).with_a_failure();
+    let (id, secret): (EndpointId, _) = (stage.db.id(), stage.db.id::<crate::domain::SecretId>());
+    stage.db.sql(
+        "INSERT INTO secrets (id, tenant_id, sealed, created_at) VALUES ($1, $2, x'00', 0)",
+        params![secret, stage.tenant],
+    );
+    stage.db.sql(
+        "INSERT INTO webhook_endpoints (id, tenant_id, url, active, secret_id, created_at, updated_at, events)
+         VALUES ($1, $2, 'https://b.example/', 1, $3, 0, 0, '[')",
+        params![id, stage.tenant, secret],
+    );
+    let job = stage.fire(minute(2));
+    stage.fail(job, "workflow", minute(2));
+    assert_eq!(stage.count(), (2, 2, false));
+    let sql = format!("SELECT COUNT(*) FROM deliveries WHERE job_id = '{job}'");
+    assert_eq!((stage.db.count(&sql), stage.events().len()), (1, 1));
+}
+
+#[test]
+fn what_is_told_as_missed_is_what_the_ledger_says() {
+    let stage = Stage::new(|_| {});
+    for number in 1..=4 {
+        let job = stage.fire(minute(number));
+        stage.end(job, Ending::Cancelled, minute(number));
+    }
+    // The clock goes back to before minutes 3 and 4, which have fired, and then nobody looks until minute 9.
+    let mut state = Realigned::default();
+    while !state.done {
+        state = stage.db.run(|tx| realign(tx, state, half_past(2)));
+    }
+    assert_eq!(stage.schedule().next_fire_at, Some(minute(3)));
+    stage.fire(minute(9));
+    assert_eq!(
+        stage.since(5),
+        [row(5, "missed", Some("down"), 4), row(9, "fired", None, 4)]
+    );
+    let (event, body) = stage.told().remove(0);
+    assert_eq!((event.as_str(), &body["missed"]), ("schedule.missed", &json!(4)));
+    let shown = |number| crate::domain::rfc3339(minute(number));
+    assert_eq!(
+        (&body["fire_at"], &body["missed_until"]),
+        (&json!(shown(5)), &json!(shown(8)))
+    );
 }
 
 #[test]
