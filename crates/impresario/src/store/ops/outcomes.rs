@@ -10,6 +10,9 @@ use crate::store::{
     tx::{Tx, params},
 };
 
+/// How much of the last error `disabled_reason` repeats, in characters: `last_error` has all of it.
+const REPEATED: usize = 500;
+
 /// A failure counts, a success clears, a cancel leaves the schedule as it was. The schedule may be gone.
 pub(super) fn ended(tx: &mut Tx<'_>, schedule: ScheduleId, job: &Job, moment: &Moment<'_>) -> Result<()> {
     match job.status {
@@ -86,7 +89,7 @@ fn disable(tx: &mut Tx<'_>, schedule: &Schedule, job: Option<JobId>, moment: &Mo
             .policies
             .max_consecutive_failures
             .unwrap_or_default(),
-        schedule.last_error.as_deref().unwrap_or("no message")
+        excerpt(schedule.last_error.as_deref().unwrap_or("no message"))
     );
     // First: what is due below may fail as well, and must find it disabled.
     tx.execute_one(
@@ -99,6 +102,13 @@ fn disable(tx: &mut Tx<'_>, schedule: &Schedule, job: Option<JobId>, moment: &Mo
         return take_back(tx, &settled, &reason, job, moment);
     }
     take_back(tx, schedule, &reason, job, moment)
+}
+
+fn excerpt(error: &str) -> String {
+    match error.char_indices().nth(REPEATED) {
+        Some((end, _)) => format!("{}…", &error[..end]),
+        None => error.to_owned(),
+    }
 }
 
 /// Takes back what a schedule that has just disabled itself owes, and tells of it.

@@ -232,6 +232,26 @@ fn the_last_straw_disables_once_and_says_why() {
 }
 
 #[test]
+fn the_reason_repeats_the_beginning_of_a_long_error() {
+    let stage = Stage::new(|draft| draft.policies.max_consecutive_failures = Some(1));
+    let job = stage.fire(minute(1));
+    let ending = Ending::Failed {
+        class: "workflow".to_owned(),
+        error: "ü".repeat(30_000),
+        stack: None,
+    };
+    stage.end(job, ending, minute(1));
+    let schedule = stage.schedule();
+    let reason = schedule.self_disabled.unwrap().reason;
+    assert!(
+        reason.starts_with("disabled after 1 failure (") && reason.ends_with("üü…"),
+        "{reason}"
+    );
+    assert!(reason.chars().count() < 600, "{}", reason.len());
+    assert_eq!(schedule.last_error.unwrap().chars().count(), 30_000);
+}
+
+#[test]
 fn faults_of_the_server_are_neither_counted_nor_the_last_straw() {
     let stage = Stage::new(|_| {}).with_a_failure();
     for (number, class) in ["worker_lost", "internal", "runner", "browser", "configuration"]
