@@ -13,6 +13,9 @@ pub struct CreateWebhook {
     /// Signs each callback; the server makes one where it is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signing_secret: Option<Secret>,
+    /// Which events it hears of; `job.completed` and `job.failed` where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub events: Option<Vec<String>>,
 }
 
 /// The answer of `webhooks/create`.
@@ -40,6 +43,8 @@ pub struct WebhookEndpoint {
     pub description: Option<String>,
     /// Whether it receives anything.
     pub active: bool,
+    /// Which events it hears of.
+    pub events: Vec<String>,
     /// When it was created.
     pub created_at: String,
     /// When it was last changed.

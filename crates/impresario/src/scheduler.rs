@@ -144,8 +144,9 @@ pub async fn tick(app: &App) -> store::Result<Next> {
     }
     if fired.jobs > 0 {
         app.signals.worker.notify_one();
-        app.signals.outbox.notify_one();
     }
+    // A fire that makes no job may be news all the same: missed, skipped, or the one that disables its schedule.
+    app.signals.outbox.notify_one();
     params::check_again(app, &fired.unchecked).await?;
     let late_ms = due.map(|due| now.as_millisecond().saturating_sub(due.as_millisecond()));
     tracing::debug!(

@@ -80,10 +80,10 @@ CREATE TABLE deliveries_new (
   completed_at        INTEGER,
   CHECK (job_id IS NOT NULL OR schedule_id IS NOT NULL)
 ) STRICT;
-INSERT INTO deliveries_new (id, tenant_id, job_id, webhook_endpoint_id, url, secret_id, event, body, status, attempts,
+INSERT INTO deliveries_new (id, tenant_id, job_id, schedule_id, webhook_endpoint_id, url, secret_id, event, body, status, attempts,
     next_attempt_at, lease_token, created_at, completed_at)
-  SELECT id, tenant_id, job_id, webhook_endpoint_id, url, secret_id, event, body, status, attempts, next_attempt_at,
-    lease_token, created_at, completed_at
+  SELECT id, tenant_id, job_id, (SELECT j.schedule_id FROM jobs j WHERE j.id = deliveries.job_id), webhook_endpoint_id,
+    url, secret_id, event, body, status, attempts, next_attempt_at, lease_token, created_at, completed_at
   FROM deliveries;
 DROP TABLE deliveries;
 ALTER TABLE deliveries_new RENAME TO deliveries;

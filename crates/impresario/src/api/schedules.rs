@@ -181,6 +181,7 @@ pub(super) async fn update(
     };
     app.signals.scheduler.notify_one();
     app.signals.worker.notify_one();
+    app.signals.outbox.notify_one();
     Ok(ok(wire::OneSchedule {
         schedule: view(&app, &after),
     }))
@@ -214,6 +215,7 @@ pub(super) async fn delete(
         return Err(not_found(id));
     }
     app.signals.worker.notify_one();
+    app.signals.outbox.notify_one();
     Ok(ok(wire::DeletedSchedule {
         success: true,
         id: id.to_string(),

@@ -232,6 +232,16 @@ pub(super) fn string_list(
     items: usize,
     chars: &RangeInclusive<usize>,
 ) -> Result<Vec<String>, Vec<Flaw>> {
+    parsed_list(value, items, chars, |text| Ok(text.to_owned()))
+}
+
+/// A list of at most so many strings that `parse` understands.
+pub(super) fn parsed_list<T>(
+    value: Value,
+    items: usize,
+    chars: &RangeInclusive<usize>,
+    parse: impl Fn(&str) -> Result<T, Flaw>,
+) -> Result<Vec<T>, Vec<Flaw>> {
     let Value::Array(list) = value else {
         return Err(vec![wrong_type("a list of strings", &value)]);
     };
@@ -242,8 +252,8 @@ pub(super) fn string_list(
     let mut kept = Vec::with_capacity(list.len());
     let mut flaws = Vec::new();
     for (index, item) in list.into_iter().enumerate() {
-        match string(item, chars) {
-            Ok(text) => kept.push(text),
+        match parsed(item, chars, &parse) {
+            Ok(read) => kept.push(read),
             Err(flaw) => flaws.push(flaw.at_index(index)),
         }
     }

@@ -7,21 +7,23 @@ use impresario_api as wire;
 use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 
-use super::{ApiError, Fields, Patch, auth::Tenant, fields, ok, page, run_input};
+use super::{ApiError, Fields, Flaw, Patch, auth::Tenant, fields, ok, page, run_input, values};
 use crate::{
     app::App,
     delivery::sign,
-    domain::{EndpointId, JobId, rfc3339},
+    domain::{DEFAULT_EVENTS, EVENTS, EndpointId, JobId, ScheduleId, rfc3339},
+    spelling::nearest,
     store::ops::{
-        deliveries::{self, DeliveryView},
+        deliveries::{self, DeliveryFilter, DeliveryView},
         webhooks::{self, Endpoint, EndpointChange},
     },
 };
 
-/// The end of a job is told to each active one, so their number bounds what a job puts into the outbox.
+/// The end of a job may be told to each active one, so their number bounds what a job puts into the outbox.
 const MOST_ENDPOINTS: u32 = 50;
 const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 const DESCRIPTION: std::ops::RangeInclusive<usize> = 0..=1000;
+const EVENT: std::ops::RangeInclusive<usize> = 1..=100;
 
 fn not_found(id: EndpointId) -> ApiError {
     ApiError::not_found(format!("webhook: there is no webhook endpoint {id}"))
@@ -32,6 +34,39 @@ fn done(message: &str) -> Response {
         success: true,
         message: message.to_owned(),
     })
+}
+
+fn default_events() -> Vec<String> {
+    DEFAULT_EVENTS.map(str::to_owned).to_vec()
+}
+
+/// A list of at least one event, each of them once.
+fn events(value: Value) -> Result<Vec<String>, Vec<Flaw>> {
+    let named = values::parsed_list(value, EVENTS.len(), &EVENT, event)?;
+    if named.is_empty() {
+        let message = format!("must name at least one event (of {})", EVENTS.join(", "));
+        return Err(vec![Flaw::new("too_small", message)]);
+    }
+    let mut kept: Vec<String> = Vec::new();
+    for name in named {
+        if !kept.contains(&name) {
+            kept.push(name);
+        }
+    }
+    Ok(kept)
+}
+
+fn event(name: &str) -> Result<String, Flaw> {
+    if EVENTS.contains(&name) {
+        return Ok(name.to_owned());
+    }
+    let hint = match nearest(name, &EVENTS) {
+        Some(near) => format!("did you mean \"{near}\"? "),
+        None => String::new(),
+    };
+    let (name, allowed) = (values::quoted(name), EVENTS.join(", "));
+    let message = format!("{name} is not an event ({hint}one of {allowed})");
+    Err(Flaw::new("invalid_value", message))
 }
 
 pub(super) async fn create(
@@ -45,6 +80,7 @@ pub(super) async fn create(
     let given = input.patch_secret("signing_secret", SECRET).into_option();
     let description = input.patch_string("description", DESCRIPTION).into_option();
     let active = input.optional_bool("active").unwrap_or(true);
+    let events = input.patch_with("events", events).into_option();
     let url = input.finish_with(|| url)?;
     let made = given
         .is_none()
@@ -56,6 +92,7 @@ pub(super) async fn create(
         url,
         description,
         active,
+        events: events.unwrap_or_else(default_events),
         created_at: now,
         updated_at: now,
     };
@@ -100,6 +137,7 @@ pub(super) async fn list(
             url: endpoint.url,
             description: endpoint.description,
             active: endpoint.active,
+            events: endpoint.events,
             created_at: rfc3339(endpoint.created_at),
             updated_at: rfc3339(endpoint.updated_at),
         })
@@ -123,6 +161,11 @@ pub(super) async fn update(
         Patch::Set(text) => Some(Some(text)),
     };
     let active = input.optional_bool("active");
+    let events = match input.patch_with("events", events) {
+        Patch::Absent => None,
+        Patch::Null => Some(default_events()),
+        Patch::Set(events) => Some(events),
+    };
     let id = input.finish_with(|| id)?;
     let secret = secret.map(|plain| run_input::seal(&app, tenant.0, &plain));
     let (change, now) = (
@@ -130,6 +173,7 @@ pub(super) async fn update(
             url,
             description,
             active,
+            events,
             secret,
         },
         app.clock.now(),
@@ -168,15 +212,18 @@ pub(super) async fn deliveries(
     tenant: Tenant,
     mut input: Fields,
 ) -> Result<Response, ApiError> {
-    let job = input.optional_uuid("job_id").map(JobId);
-    let endpoint = input.optional_uuid("webhook_endpoint_id").map(EndpointId);
+    let filter = DeliveryFilter {
+        job: input.optional_uuid("job_id").map(JobId),
+        schedule: input.optional_uuid("schedule_id").map(ScheduleId),
+        endpoint: input.optional_uuid("webhook_endpoint_id").map(EndpointId),
+    };
     let after = page::cursor(&mut input);
     let limit = page::limit(&mut input, "limit", 50, 200);
     input.finish()?;
     let found = app
         .store
         .read("list_deliveries", move |tx| {
-            deliveries::list(tx, tenant.0, (job, endpoint), after, limit + 1)
+            deliveries::list(tx, tenant.0, filter, after, limit + 1)
         })
         .await?;
     let (found, next_cursor) = page::cut(found, limit, |delivery| (delivery.created_at, delivery.id.0));

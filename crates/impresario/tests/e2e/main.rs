@@ -27,6 +27,7 @@
 mod support;
 
 mod behaviour;
+mod breaker;
 mod callbacks;
 mod clock_changes;
 mod clock_jumps;
@@ -42,6 +43,7 @@ mod preview;
 mod quickstart;
 mod restart;
 mod runs;
+mod schedule_events;
 mod schedules_create;
 mod schedules_list;
 mod schedules_rules;

@@ -388,28 +388,39 @@ pub struct DeliveryView {
     pub last_error: Option<String>,
 }
 
-/// The newest deliveries of a tenant, at most `limit`, perhaps only those of one job or one stored webhook.
+/// Which deliveries are listed: all of a tenant, or only those that tell of something or go somewhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct DeliveryFilter {
+    /// That tell of this job.
+    pub job: Option<JobId>,
+    /// That tell of this schedule, or of a job of its fires.
+    pub schedule: Option<ScheduleId>,
+    /// That go to this stored webhook.
+    pub endpoint: Option<EndpointId>,
+}
+
+/// The newest deliveries of a tenant, at most `limit`.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn list(
     tx: &mut Tx<'_>,
     tenant: TenantId,
-    (job, endpoint): (Option<JobId>, Option<EndpointId>),
+    filter: DeliveryFilter,
     after: Option<PageCursor>,
     limit: u32,
 ) -> Result<Vec<DeliveryView>> {
-    let endpoint = endpoint.map(|id| [id.into()]);
     Query::new(
-        "SELECT d.id, d.job_id, d.schedule_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts, d.next_attempt_at,
-           d.created_at, a.status_code, a.latency_ms, a.error
+        "SELECT d.id, d.job_id, d.schedule_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts,
+           d.next_attempt_at, d.created_at, a.status_code, a.latency_ms, a.error
          FROM deliveries d
          LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.number = d.attempts
          WHERE d.tenant_id = ?",
         [tenant.into()],
     )
-    .and("d.job_id = ?", job.map(|id| [id.into()]))
-    .and("d.webhook_endpoint_id = ?", endpoint)
+    .and("d.job_id = ?", filter.job.map(|id| [id.into()]))
+    .and("d.schedule_id = ?", filter.schedule.map(|id| [id.into()]))
+    .and("d.webhook_endpoint_id = ?", filter.endpoint.map(|id| [id.into()]))
     .after("(d.created_at, d.id) < (?, ?)", after)
     .run(
         tx,

@@ -7,29 +7,40 @@ use super::{
 use crate::domain::{Receiver, Schedule, ScheduleEvent, TenantId};
 use crate::store::{
     error::Result,
-    tx::{Tx, params},
+    tx::{Row, Tx, params},
     value::Json,
 };
 
-/// The active stored webhooks of a tenant that hear of `event`.
+/// The active stored webhooks of a tenant that hear of `event`. One that cannot be read hears nothing, and costs nobody
+/// else the news, nor a job its end.
 pub(super) fn subscribers(tx: &mut Tx<'_>, tenant: TenantId, event: &str) -> Result<Vec<Receiver>> {
     let sql = "SELECT id, url, secret_id, events FROM webhook_endpoints
                WHERE tenant_id = $1 AND active = 1 ORDER BY created_at, id";
-    let all = tx.query(sql, params![tenant], |row| {
-        let events = row.get::<Json<Vec<String>>>("events")?.0;
-        let receiver = Receiver {
-            endpoint: Some(row.get("id")?),
-            url: row.get("url")?,
-            secret: row.get("secret_id")?,
-        };
-        Ok((events, receiver))
-    })?;
-    let hears = |events: &[String]| events.iter().any(|subscribed| subscribed == event);
-    Ok(all
-        .into_iter()
-        .filter(|(events, _)| hears(events))
-        .map(|(_, receiver)| receiver)
-        .collect())
+    let all = tx.query(sql, params![tenant], |row| Ok(subscriber(row)))?;
+    let mut hearing = Vec::new();
+    for one in all {
+        match one {
+            Ok((events, receiver)) if events.iter().any(|subscribed| subscribed == event) => {
+                hearing.push(receiver);
+            }
+            Ok(_) => {}
+            Err(error) if error.is_of_the_row() => {
+                tracing::error!(%tenant, %event, %error, "a webhook endpoint cannot be read: it hears nothing");
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(hearing)
+}
+
+/// What it hears of, and where it is.
+fn subscriber(row: &Row<'_>) -> Result<(Vec<String>, Receiver)> {
+    let receiver = Receiver {
+        endpoint: Some(row.get("id")?),
+        url: row.get("url")?,
+        secret: row.get("secret_id")?,
+    };
+    Ok((row.get::<Json<_>>("events")?.0, receiver))
 }
 
 /// Tells of something that happened to a schedule. It goes to stored webhooks that have asked for it, whether or not

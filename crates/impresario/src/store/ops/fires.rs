@@ -188,15 +188,16 @@ fn fire(
 
 /// Writes down what was missed, and tells who wants to know.
 fn missed_now(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, moment: &Moment<'_>) -> Result<u64> {
-    let count = ledger::record_missed(tx, schedule, missed, moment.now)?;
-    if count > 0 {
+    let mut count = 0;
+    for range in ledger::record_missed(tx, schedule, missed, moment.now)? {
         let event = ScheduleEvent::Missed {
-            from: missed.range.from,
-            until: missed.range.until,
-            count,
+            from: range.from,
+            until: range.until,
+            count: range.count,
             reason: missed.reason,
         };
         events::tell(tx, schedule, &event, moment)?;
+        count += range.count;
     }
     Ok(count)
 }

@@ -10,6 +10,9 @@ use crate::store::{
     tx::{Tx, params},
 };
 
+/// How much of the last error `disabled_reason` repeats, in characters: `last_error` has all of it.
+const REPEATED: usize = 500;
+
 /// A failure counts, a success clears, a cancel leaves the schedule as it was. The schedule may be gone.
 pub(super) fn ended(tx: &mut Tx<'_>, schedule: ScheduleId, job: &Job, moment: &Moment<'_>) -> Result<()> {
     match job.status {
@@ -30,7 +33,7 @@ fn succeeded(tx: &mut Tx<'_>, id: ScheduleId, job: JobId, moment: &Moment<'_>) -
     let Some(failures) = failures.filter(|failures| *failures > 0) else {
         return Ok(());
     };
-    match schedules::by_id(tx, id)? {
+    match readable(tx, id)? {
         Some(schedule) => events::tell(tx, &schedule, &ScheduleEvent::Recovered { job, failures }, moment),
         None => Ok(()),
     }
@@ -55,9 +58,20 @@ pub(super) fn failed(
     if !counts || tx.query_opt(sql, params![id], |_| Ok(()))?.is_none() {
         return Ok(());
     }
-    match schedules::by_id(tx, id)? {
+    match readable(tx, id)? {
         Some(schedule) => disable(tx, &schedule, job, moment),
         None => Ok(()),
+    }
+}
+
+/// The schedule, unless it is gone, or damaged: the end of its job is stored all the same.
+fn readable(tx: &mut Tx<'_>, id: ScheduleId) -> Result<Option<Schedule>> {
+    match schedules::by_id(tx, id) {
+        Err(error) if error.is_of_the_row() => {
+            tracing::error!(schedule = %id, %error, "a schedule cannot be read: it hears nothing of its run");
+            Ok(None)
+        }
+        found => found,
     }
 }
 
@@ -67,9 +81,15 @@ fn disable(tx: &mut Tx<'_>, schedule: &Schedule, job: Option<JobId>, moment: &Mo
         1 => "1 failure".to_owned(),
         many => format!("{many} failures in a row"),
     };
+    // The limit may have been lowered below the count meanwhile, so both are named.
     let reason = format!(
-        "disabled after {failures}, the limit that max_consecutive_failures sets; the last one: {}",
-        schedule.last_error.as_deref().unwrap_or("no message")
+        "disabled after {failures} (max_consecutive_failures is {}); the last one: {}",
+        schedule
+            .draft
+            .policies
+            .max_consecutive_failures
+            .unwrap_or_default(),
+        excerpt(schedule.last_error.as_deref().unwrap_or("no message"))
     );
     // First: what is due below may fail as well, and must find it disabled.
     tx.execute_one(
@@ -82,6 +102,13 @@ fn disable(tx: &mut Tx<'_>, schedule: &Schedule, job: Option<JobId>, moment: &Mo
         return take_back(tx, &settled, &reason, job, moment);
     }
     take_back(tx, schedule, &reason, job, moment)
+}
+
+fn excerpt(error: &str) -> String {
+    match error.char_indices().nth(REPEATED) {
+        Some((end, _)) => format!("{}…", &error[..end]),
+        None => error.to_owned(),
+    }
 }
 
 /// Takes back what a schedule that has just disabled itself owes, and tells of it.
@@ -108,3 +135,6 @@ fn take_back(
     };
     events::tell(tx, schedule, &event, moment)
 }
+
+#[cfg(test)]
+mod tests;

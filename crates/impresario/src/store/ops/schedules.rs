@@ -290,8 +290,11 @@ fn update(tx: &mut Tx<'_>, old: &Schedule, change: Change, moment: &Moment<'_>) 
     let moved = old.transition(&change.draft, now);
     retire(tx, old, moved, moment)?;
     let enabled_again = change.draft.enabled && !old.draft.enabled;
-    if enabled_again && let Some(disabled) = &old.self_disabled {
-        fires::record_pause(tx, old, disabled.at, moment)?;
+    // Also where only the instants change: those that have come are the old pattern's, not the new one's.
+    if moved.begins_anew
+        && let Some(disabled) = &old.self_disabled
+    {
+        fires::record_pause(tx, old, disabled.at.max(old.pattern_since), moment)?;
     }
     let new = Schedule {
         next_fire_at: moved.cursor,

@@ -1,4 +1,4 @@
-//! Stored webhooks: where a tenant hears of its jobs.
+//! Stored webhooks: where a tenant hears of its jobs and its schedules.
 
 use jiff::Timestamp;
 
@@ -7,6 +7,7 @@ use crate::domain::{EndpointId, TenantId};
 use crate::store::{
     error::Result,
     tx::{Row, Tx, params},
+    value::Json,
 };
 
 /// A stored webhook.
@@ -20,6 +21,8 @@ pub struct Endpoint {
     pub description: Option<String>,
     /// Whether it receives anything.
     pub active: bool,
+    /// Which of the [`EVENTS`](crate::domain::EVENTS) it hears of.
+    pub events: Vec<String>,
     /// When it was created.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -35,6 +38,8 @@ pub struct EndpointChange {
     pub description: Option<Option<String>>,
     /// Whether it receives anything.
     pub active: Option<bool>,
+    /// Which events it hears of.
+    pub events: Option<Vec<String>>,
     /// A new secret.
     pub secret: Option<SealedSecret>,
 }
@@ -45,6 +50,7 @@ fn read(row: &Row<'_>) -> Result<Endpoint> {
         url: row.get("url")?,
         description: row.get("description")?,
         active: row.get("active")?,
+        events: row.get::<Json<_>>("events")?.0,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
     })
@@ -69,14 +75,16 @@ pub fn create(
     let secret_id = secret.id;
     secrets::insert(tx, tenant, secret, endpoint.created_at)?;
     tx.execute_one(
-        "INSERT INTO webhook_endpoints (id, tenant_id, url, description, active, secret_id, created_at, updated_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7, $7)",
+        "INSERT INTO webhook_endpoints (id, tenant_id, url, description, active, events, secret_id, created_at,
+           updated_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)",
         params![
             endpoint.id,
             tenant,
             endpoint.url,
             endpoint.description,
             endpoint.active,
+            Json(&endpoint.events),
             secret_id,
             endpoint.created_at
         ],
@@ -89,7 +97,7 @@ pub fn create(
 /// # Errors
 /// What the engine refuses.
 pub fn list(tx: &mut Tx<'_>, tenant: TenantId) -> Result<Vec<Endpoint>> {
-    let sql = "SELECT id, url, description, active, created_at, updated_at FROM webhook_endpoints
+    let sql = "SELECT id, url, description, active, events, created_at, updated_at FROM webhook_endpoints
                WHERE tenant_id = $1 ORDER BY created_at, id";
     tx.query(sql, params![tenant], read)
 }
@@ -120,7 +128,7 @@ pub fn update(
     tx.execute_one(
         "UPDATE webhook_endpoints SET url = COALESCE($3, url), active = COALESCE($4, active),
            secret_id = COALESCE($5, secret_id), description = CASE WHEN $6 = 1 THEN $7 ELSE description END,
-           updated_at = $8
+           events = COALESCE($8, events), updated_at = $9
          WHERE tenant_id = $1 AND id = $2",
         params![
             tenant,
@@ -130,6 +138,7 @@ pub fn update(
             secret_id,
             describe,
             change.description.flatten(),
+            change.events.as_ref().map(Json),
             now
         ],
     )?;
@@ -161,6 +170,7 @@ mod tests {
                 url: "https://a.example/".to_owned(),
                 description: None,
                 active: true,
+                events: Vec::new(),
                 created_at: at(0),
                 updated_at: at(0),
             };

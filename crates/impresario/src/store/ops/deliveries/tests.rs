@@ -272,17 +272,35 @@ fn what_is_put_into_the_outbox_is_due_at_once() {
 }
 
 #[test]
-fn the_deliveries_of_a_job_or_an_endpoint_are_found_without_the_others() {
+fn the_deliveries_of_a_job_a_schedule_or_an_endpoint_are_found_without_the_others() {
     let mut outbox = Outbox::new();
     let tenant = outbox.tenant();
     outbox.owe(tenant, "https://a.example/", (2_000, "delivered", 0));
-    let endpoint: EndpointId = outbox.db.id();
-    let sql = "UPDATE deliveries SET webhook_endpoint_id = $1 WHERE id = (SELECT MIN(id) FROM deliveries)";
-    outbox.db.sql(sql, params![endpoint]);
+    let (endpoint, schedule): (EndpointId, ScheduleId) = (outbox.db.id(), outbox.db.id());
+    let sql = "UPDATE deliveries SET webhook_endpoint_id = $1, schedule_id = $2
+               WHERE id = (SELECT MIN(id) FROM deliveries)";
+    outbox.db.sql(sql, params![endpoint, schedule]);
     let unknown: JobId = outbox.db.id();
-    for (filter, count) in [((Some(unknown), None), 0), ((None, Some(endpoint)), 1)] {
+    let all = DeliveryFilter::default();
+    let of_job = DeliveryFilter {
+        job: Some(unknown),
+        ..all
+    };
+    let of_schedule = DeliveryFilter {
+        schedule: Some(schedule),
+        ..all
+    };
+    let of_endpoint = DeliveryFilter {
+        endpoint: Some(endpoint),
+        ..all
+    };
+    for (filter, count) in [(of_job, 0), (of_schedule, 1), (of_endpoint, 1)] {
         let (found, work) = outbox.db.work(|tx| list(tx, tenant, filter, None, 50));
         assert_eq!(found.len(), count);
+        assert!(
+            found.iter().all(|one| one.schedule == Some(schedule)),
+            "{found:?}"
+        );
         assert!(work < 200, "{filter:?}: {work}");
     }
 }

@@ -118,10 +118,10 @@ fn forget(tx: &mut Tx<'_>, owed: &CatchUp) -> Result<()> {
     tx.execute_one(sql, params![owed.schedule, owed.until])
 }
 
-/// Until a job of the schedule ends.
+/// Until a job of the schedule ends. The range may be gone: the turn before may have disabled its schedule.
 fn sleep(tx: &mut Tx<'_>, owed: &CatchUp) -> Result<()> {
     let sql = "UPDATE catch_ups SET ready = 0 WHERE schedule_id = $1 AND until_at = $2";
-    tx.execute_one(sql, params![owed.schedule, owed.until])
+    tx.execute(sql, params![owed.schedule, owed.until]).map(|_| ())
 }
 
 /// Called when a job of the schedule has ended: the next may come.

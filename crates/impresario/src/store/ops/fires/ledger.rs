@@ -86,15 +86,15 @@ pub(super) fn not_acted_on(tx: &mut Tx<'_>, schedule: &Schedule, range: Range) -
     Ok(runs)
 }
 
-/// Writes down the instants of a range that were not acted on, and says how many they are.
+/// Writes down the instants of a range that were not acted on, and says which they are.
 pub(super) fn record_missed(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     Missed { range, reason }: Missed,
     now: Timestamp,
-) -> Result<u64> {
-    let mut count = 0;
-    for run in not_acted_on(tx, schedule, range)? {
+) -> Result<Vec<Range>> {
+    let runs = not_acted_on(tx, schedule, range)?;
+    for run in &runs {
         let error = match run.is_cut_short() {
             true => format!(
                 "{}; at least {}, they are counted no further",
@@ -118,9 +118,8 @@ pub(super) fn record_missed(
                 error
             ],
         )?;
-        count += run.count;
     }
-    Ok(count)
+    Ok(runs)
 }
 
 /// Writes down an instant that a change took back before its share of the spread was over.
