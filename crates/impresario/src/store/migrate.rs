@@ -233,4 +233,81 @@ mod tests {
             migrate_to(&mut connection, &other, folder.path(), Access::Tool, NO_PATIENCE).unwrap_err();
         assert!(error.to_string().contains("migration 2 (two)"), "{error}");
     }
+
+    /// A database of the first version with a fire, a job, and a delivery that was tried.
+    const OF_THE_FIRST_VERSION: &str = "
+        INSERT INTO tenants VALUES ('t', 't', 0);
+        INSERT INTO secrets VALUES ('x', 't', x'00', 0);
+        INSERT INTO bundles VALUES ('00', x'00', 0);
+        INSERT INTO deployments (id, tenant_id, bundle_sha256, entry_point, status, created_at)
+          VALUES ('d', 't', '00', 'index.js', 'ready', 0);
+        INSERT INTO schedules (id, tenant_id, workflow, params, cron_expr, timezone, launch, skip_callbacks, enabled,
+            pattern_since, next_fire_at, created_at, updated_at)
+          VALUES ('s', 't', 'w', '{}', '* * * * *', 'UTC', '{}', 0, 1, 0, 60000, 0, 0);
+        INSERT INTO jobs (id, tenant_id, schedule_id, fire_at, workflow_id, workflow, deployment_id, skip_callbacks,
+            status, created_at, launch, params)
+          VALUES ('j', 't', 's', 0, 'w', 'w', 'd', 0, 'completed', 0, '{}', '{}');
+        INSERT INTO fires VALUES ('s', 0, 't', 'fired', 0, 'j', 0, NULL, NULL);
+        INSERT INTO webhook_endpoints VALUES ('e', 't', 'https://a.example/', NULL, 1, 'x', 0, 0);
+        INSERT INTO deliveries (id, tenant_id, job_id, url, secret_id, event, body, status, attempts, created_at)
+          VALUES ('q', 't', 'j', 'https://a.example/', 'x', 'job.completed', '{}', 'pending', 1, 0);
+        INSERT INTO delivery_attempts VALUES ('q', 1, 0, 500, 1, NULL, NULL, NULL);";
+
+    #[test]
+    fn a_database_of_the_first_version_keeps_what_it_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let mut connection = open(dir);
+        connection.execute_batch("PRAGMA foreign_keys = ON").unwrap();
+        migrate_to(&mut connection, &MIGRATIONS[..1], dir, Access::Tool, NO_PATIENCE).unwrap();
+        connection.execute_batch(OF_THE_FIRST_VERSION).unwrap();
+        migrate_to(&mut connection, MIGRATIONS, dir, Access::Tool, NO_PATIENCE).unwrap();
+        let one = |sql: &str| -> String { connection.query_row(sql, [], |row| row.get(0)).unwrap() };
+        for (sql, expected) in [
+            (
+                "SELECT d.id || d.schedule_id || a.status_code FROM deliveries d
+                 JOIN delivery_attempts a ON a.delivery_id = d.id",
+                "qs500",
+            ),
+            (
+                "SELECT next_due_at || misfire_policy || overlap_policy FROM schedules",
+                "60000fire_onceallow",
+            ),
+            ("SELECT outcome || job_id FROM fires", "firedj"),
+            (
+                "SELECT events FROM webhook_endpoints",
+                "[\"job.completed\",\"job.failed\"]",
+            ),
+            ("SELECT held || '' FROM jobs", "0"),
+        ] {
+            assert_eq!(one(sql), expected);
+        }
+        // References are enforced again, and lead to the table that took the old one's place.
+        assert!(connection.execute("DELETE FROM deliveries", []).is_err());
+        let stray = "INSERT INTO delivery_attempts VALUES ('nobody', 1, 0, 500, 1, NULL, NULL, NULL)";
+        assert!(connection.execute(stray, []).is_err());
+    }
+
+    #[test]
+    fn a_migration_that_breaks_a_reference_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path();
+        let mut connection = open(dir);
+        let steps: [Migration; 2] = [
+            (
+                1,
+                "one",
+                "CREATE TABLE one (id INTEGER PRIMARY KEY) STRICT; INSERT INTO one VALUES (1);
+                 CREATE TABLE two (one_id INTEGER NOT NULL REFERENCES one (id)) STRICT; INSERT INTO two VALUES (1)",
+            ),
+            (2, "two", "DELETE FROM one"),
+        ];
+        migrate_to(&mut connection, &steps[..1], dir, Access::Tool, NO_PATIENCE).unwrap();
+        let error = migrate_to(&mut connection, &steps, dir, Access::Tool, NO_PATIENCE).unwrap_err();
+        assert!(error.to_string().contains("table two"), "{error}");
+        let left: i64 = connection
+            .query_row("SELECT COUNT(*) FROM one", [], |row| row.get(0))
+            .unwrap();
+        assert_eq!(left, 1);
+    }
 }
