@@ -36,6 +36,7 @@ mod faults;
 mod front;
 mod jobs;
 mod main_job;
+mod params;
 mod preview;
 mod quickstart;
 mod restart;
