@@ -285,6 +285,29 @@ fn a_row_that_cannot_be_read_holds_up_no_deployment_and_no_other_verdict() {
     assert_eq!((total, &*named), (json!(2), &expected[..]));
 }
 
+#[test]
+fn a_version_that_cannot_be_read_holds_up_no_fire() {
+    const DUE: &str = "2027-01-01T00:01:00.000Z";
+    let (mut server, client) = start();
+    let broken = client.deploy(&version(&["w"], false));
+    let id = every_minute(&client, "w", json!({"n": 1}));
+    let other = server.tenant("globex");
+    other.deploy(&version(&["w"], true));
+    let theirs = every_minute(&other, "w", json!({"city": "Bern"}));
+    server.kill();
+    let sql = "UPDATE deployments SET workflows = '[{' WHERE id = ?1";
+    assert_eq!(behind_its_back(&server, sql, &[&broken]), 1);
+    let sql = "UPDATE schedules SET params_checked = NULL";
+    assert_eq!(behind_its_back(&server, sql, &[]), 2);
+    server.start_again();
+    server.set_clock(DUE);
+    assert_eq!(other.fired(&theirs, DUE)["outcome"], "fired");
+    // Its own run says what is wrong with it.
+    let row = client.fired(&id, DUE);
+    assert_eq!(row["outcome"], "fired");
+    assert_eq!(client.job_ended(&row["job_id"])["status"], "failed");
+}
+
 /// How many schedules have fired, of those whose params fit or do not.
 fn fired(client: &Client, params_valid: bool) -> usize {
     let mut input = json!({"params_valid": params_valid, "limit": 200});

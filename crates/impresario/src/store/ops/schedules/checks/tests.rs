@@ -301,6 +301,36 @@ fn a_schedule_without_a_verdict_fires_once_it_has_one() {
 }
 
 #[test]
+fn what_is_made_up_for_waits_for_a_verdict_as_well() {
+    let db = Db::new();
+    let tenant = db.tenant();
+    let first = deploy(&db, tenant, &["w"], &[]);
+    let id = schedule(&db, tenant, "w", Some(first));
+    let sql = "UPDATE schedules SET misfire_policy = 'fire_all' WHERE id = $1";
+    db.sql(sql, params![id]);
+    let now = at(DUE + 3 * 60_000);
+    assert_eq!(fire(&db, now).jobs, 1);
+    let second = deploy(&db, tenant, &["w"], &[]);
+    let ids = Ids::seeded(4);
+    let catch_up = || db.run(|tx| fires::catch_up(tx, &Moment::at(now, &ids), 9));
+    for _ in 0..2 {
+        let fired = catch_up();
+        assert_eq!((fired.jobs, fired.rejected, &*fired.unchecked), (0, 0, &[id][..]));
+    }
+    let verdicts = [verdict(&all(&db, tenant, "w")[0], Some("bad"))];
+    db.run(|tx| note_params(tx, second, &verdicts));
+    for _ in 0..3 {
+        let fired = catch_up();
+        assert_eq!((fired.rejected, fired.unchecked.len()), (1, 0));
+    }
+    assert_eq!(catch_up().looked_at, 0);
+    let rows = db.run(|tx| fires::history(tx, tenant, id, None, 9));
+    let reasons: Vec<_> = rows.iter().map(|row| row.reason.as_deref()).collect();
+    let bad = Some("invalid_params");
+    assert_eq!(reasons, [None, bad, bad, bad]);
+}
+
+#[test]
 fn a_workflow_that_was_deleted_and_deployed_again_has_its_schedules_checked_again() {
     let db = Db::new();
     let tenant = db.tenant();
