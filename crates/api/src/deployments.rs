@@ -50,6 +50,32 @@ pub struct Deployment {
     pub created_at: String,
     /// The names it exports; `null` until it is ready.
     pub workflows: Option<Vec<String>>,
+    /// How many schedules have params that do not fit the workflows that belong to this deployment now; `null` until
+    /// it is ready.
+    pub schedules_with_invalid_params_total: Option<u64>,
+}
+
+/// The answer of `deployments/sync`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SyncedDeployment {
+    /// The deployment.
+    #[serde(flatten)]
+    pub deployment: Deployment,
+    /// Those schedules, the newest 100 of them; `null` until it is ready.
+    pub schedules_with_invalid_params: Option<Vec<UnfitSchedule>>,
+}
+
+/// A schedule whose params do not fit its workflow.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UnfitSchedule {
+    /// UUID.
+    pub id: String,
+    /// What people know it by.
+    pub name: Option<String>,
+    /// The workflow's name.
+    pub workflow: String,
+    /// What is wrong with the params, in one sentence.
+    pub error: String,
 }
 
 /// The answer of `deployments/list`.

@@ -15,8 +15,8 @@ mod secret;
 mod webhooks;
 
 pub use deployments::{
-    CreateDeployment, CreatedDeployment, DeployedWorkflow, Deployment, DeploymentList, WorkflowDetail,
-    WorkflowList,
+    CreateDeployment, CreatedDeployment, DeployedWorkflow, Deployment, DeploymentList, SyncedDeployment,
+    UnfitSchedule, WorkflowDetail, WorkflowList,
 };
 pub use error::{ErrorBody, ErrorCode, ErrorData, Issue, PathSegment};
 pub use jobs::{CreateJob, CreatedJob, Job, JobList, JobSummary, LogLine, LogList};

@@ -15,6 +15,7 @@ use crate::{
     background::{self, Next},
     builder::{self, BuildLimits},
     domain::{Deployment, DeploymentId, ExportedWorkflow, WorkflowId, WorkflowLaunch},
+    params,
     store::{self, ops::deployments},
 };
 
@@ -133,12 +134,15 @@ async fn build(app: &App, deployment: &Deployment) {
 }
 
 async fn built(app: &App, deployment: &Deployment, workflows: Vec<ExportedWorkflow>) -> store::Result<()> {
+    // Before the write, so that nobody waits for it but this deployment. What its schedules are changed to meanwhile
+    // is checked before their next fire.
+    let verdicts = params::judge_for(app, deployment.tenant, &workflows).await;
     let (ids, deployment, now) = (app.ids.clone(), deployment.clone(), app.clock.now());
     tracing::info!(deployment = %deployment.id, workflows = workflows.len(), "deployment ready");
     let new_id = move || WorkflowId(ids.uuid(now));
     app.store
         .write("deployment_built", move |tx| {
-            deployments::built(tx, &deployment, &workflows, (new_id, now))
+            deployments::built(tx, &deployment, (&workflows, &verdicts), (new_id, now))
         })
         .await
 }

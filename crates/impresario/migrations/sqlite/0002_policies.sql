@@ -20,6 +20,8 @@ ALTER TABLE schedules ADD COLUMN disabled_at INTEGER;
 -- The deployment whose schema the params were last checked against, and what was wrong with them.
 ALTER TABLE schedules ADD COLUMN params_checked TEXT;
 ALTER TABLE schedules ADD COLUMN params_error TEXT;
+-- How often the params were changed: a verdict holds only for those it was given on, whatever the clock does.
+ALTER TABLE schedules ADD COLUMN params_revision INTEGER NOT NULL DEFAULT 0;
 -- When the cursor's instant is acted on: the instant itself, and its share of the spread.
 ALTER TABLE schedules ADD COLUMN next_due_at INTEGER;
 UPDATE schedules SET next_due_at = next_fire_at;
@@ -27,6 +29,9 @@ DROP INDEX schedules_due;
 CREATE INDEX schedules_due ON schedules (next_due_at) WHERE enabled = 1;
 CREATE UNIQUE INDEX schedules_by_name ON schedules (tenant_id, name) WHERE name IS NOT NULL;
 CREATE INDEX schedules_by_workflow ON schedules (tenant_id, workflow, created_at, id);
+-- Those whose params do not fit: few, so neither their list nor a deployment's looks at all the others.
+CREATE INDEX schedules_unfit ON schedules (tenant_id, created_at, id, params_checked, workflow)
+  WHERE params_error IS NOT NULL;
 
 -- When the instant was to be acted on, and the kind of reason for what became of it.
 ALTER TABLE fires ADD COLUMN due_at INTEGER;

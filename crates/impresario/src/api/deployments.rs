@@ -13,12 +13,17 @@ use crate::{
     domain::{Deployment, DeploymentId, DeploymentStatus, TenantId, rfc3339},
     store::{
         hex,
-        ops::deployments::{self, DeploymentSummary},
+        ops::{
+            deployments::{self, DeploymentSummary},
+            schedules,
+        },
     },
 };
 
 /// What the official client's own default is.
 const DEFAULT_ENTRY_POINT: &str = "index.ts";
+/// How many schedules a deployment's answer names; `schedules/list` has them all.
+const UNFIT_SHOWN: u32 = 100;
 /// How every gzip stream begins (RFC 1952).
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 
@@ -101,11 +106,27 @@ pub(super) async fn sync(
     let id: DeploymentId = input.only_id()?;
     let found = app
         .store
-        .read("get_deployment", move |tx| deployments::find(tx, tenant.0, id))
+        .read("get_deployment", move |tx| {
+            let Some(found) = deployments::find(tx, tenant.0, id)? else {
+                return Ok(None);
+            };
+            let unfit = schedules::unfit(tx, tenant.0, id, UNFIT_SHOWN)?;
+            Ok(Some((found, unfit)))
+        })
         .await?;
-    let found =
+    let (found, unfit) =
         found.ok_or_else(|| ApiError::not_found(format!("deployment: there is no deployment {id}")))?;
-    Ok(ok(view(&found)))
+    let newest = unfit.newest.into_iter().map(|schedule| wire::UnfitSchedule {
+        id: schedule.id,
+        name: schedule.name,
+        workflow: schedule.workflow,
+        error: schedule.error,
+    });
+    let ready = found.status == DeploymentStatus::Ready;
+    Ok(ok(wire::SyncedDeployment {
+        deployment: view(&found, unfit.total),
+        schedules_with_invalid_params: ready.then(|| newest.collect()),
+    }))
 }
 
 pub(super) async fn list(
@@ -115,40 +136,50 @@ pub(super) async fn list(
 ) -> Result<Response, ApiError> {
     let limit = page::limit(&mut input, "limit", 50, 200);
     input.finish()?;
-    let found = newest(&app, tenant.0, None, limit).await?;
+    let (found, unfit) = app
+        .store
+        .read("list_deployments", move |tx| {
+            let found = deployments::list(tx, tenant.0, None, limit)?;
+            Ok((found, schedules::unfit_totals(tx, tenant.0)?))
+        })
+        .await?;
+    let shown = |one: &DeploymentSummary| view(one, unfit.get(&one.id).copied().unwrap_or(0));
     Ok(ok(wire::DeploymentList {
-        deployments: found.iter().map(view).collect(),
+        deployments: found.iter().map(shown).collect(),
     }))
 }
 
-/// The newest deployments, perhaps only those that stand somewhere.
-pub(super) async fn newest(
+/// The newest deployments that are building.
+pub(super) async fn building(
     app: &App,
     tenant: TenantId,
-    status: Option<DeploymentStatus>,
     limit: u32,
-) -> Result<Vec<DeploymentSummary>, ApiError> {
-    Ok(app
+) -> Result<Vec<wire::Deployment>, ApiError> {
+    let status = Some(DeploymentStatus::Building);
+    let found = app
         .store
         .read("list_deployments", move |tx| {
             deployments::list(tx, tenant, status, limit)
         })
-        .await?)
+        .await?;
+    Ok(found.iter().map(|one| view(one, 0)).collect())
 }
 
-/// A deployment as every answer shows it.
-pub(super) fn view(deployment: &DeploymentSummary) -> wire::Deployment {
+/// A deployment as every answer shows it, and how many schedules do not fit it.
+fn view(deployment: &DeploymentSummary, unfit: u64) -> wire::Deployment {
     let place = format!("sha256:{}", deployment.bundle);
+    let ready = deployment.status == DeploymentStatus::Ready;
     wire::Deployment {
         id: deployment.id.to_string(),
         description: deployment.description.clone(),
         status: deployment.status.as_str().to_owned(),
         source_path: Some(place.clone()),
-        bundle_path: Some(place).filter(|_| deployment.status == DeploymentStatus::Ready),
+        bundle_path: Some(place).filter(|_| ready),
         build_error: deployment.build_error.clone(),
         entry_point: deployment.entry_point.clone(),
         built_at: deployment.built_at.map(rfc3339),
         created_at: rfc3339(deployment.created_at),
         workflows: deployment.workflows.clone(),
+        schedules_with_invalid_params_total: Some(unfit).filter(|_| ready),
     }
 }

@@ -7,6 +7,13 @@
 //!
 //! Schemas are written by tenants. Nothing is fetched, and work, memory and regular expressions are bounded.
 
+use std::{
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use jsonschema::{
     JsonType, PatternOptions, ValidationError, Validator, error::TypeKind,
     error::ValidationErrorKind as Kind, paths::LocationSegment,
@@ -46,17 +53,105 @@ pub async fn check(schema: Value, params: Map<String, Value>) -> Vec<Flaw> {
 /// All that is wrong with `params`; nothing where the schema cannot be used.
 #[must_use]
 pub fn violations(schema: &Value, params: &Map<String, Value>) -> Vec<Flaw> {
-    let params = Value::Object(params.clone());
-    let relaxed = relax::relaxed(schema);
-    let usable = work::Budget::of(&relaxed)
-        .and_then(|budget| budget.allows(&params))
-        .and_then(|()| compile(&relaxed).or_else(|_| compile(&relax::without_patterns(&relaxed))));
-    match usable {
-        Ok(validator) => found(&validator, &params),
-        Err(reason) => {
+    let mut compiled = Compiled::of(schema);
+    compiled
+        .judge(&Value::Object(params.clone()))
+        .unwrap_or_else(|reason| {
             tracing::warn!(reason, "an input schema is passed over");
             Vec::new()
+        })
+}
+
+/// A schema that many inputs are checked against, compiled once. Cheap to clone.
+#[derive(Clone)]
+pub struct Prepared {
+    schema: Arc<Value>,
+    /// Made by the first check, off the threads that answer requests.
+    compiled: Arc<Mutex<Option<Compiled>>>,
+}
+
+impl Prepared {
+    /// Of a schema that a bundle carries.
+    #[must_use]
+    pub fn new(schema: Value) -> Self {
+        Self {
+            schema: Arc::new(schema),
+            compiled: Arc::default(),
         }
+    }
+
+    /// What is wrong with each of `inputs`, in their order, without holding up the other requests of the thread. Ends
+    /// early where `time` is over; also says how much of it was taken.
+    pub async fn check(&self, inputs: Vec<Map<String, Value>>, time: Duration) -> (Vec<Vec<Flaw>>, Duration) {
+        let prepared = self.clone();
+        let checked = tokio::task::spawn_blocking(move || prepared.check_now(inputs, time)).await;
+        checked.unwrap_or_else(|e| {
+            tracing::warn!(error = %e, "a check of inputs against their schema failed");
+            (Vec::new(), Duration::ZERO)
+        })
+    }
+
+    fn check_now(&self, inputs: Vec<Map<String, Value>>, time: Duration) -> (Vec<Vec<Flaw>>, Duration) {
+        let begun = Instant::now();
+        let mut compiled = self.compiled.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut passed_over = BTreeMap::<String, usize>::new();
+        let judge = |input| {
+            if begun.elapsed() >= time {
+                return None;
+            }
+            let schema = compiled.get_or_insert_with(|| Compiled::of(&self.schema));
+            let input = Value::Object(input);
+            // One input that brings the check down must not take the others' verdicts with it.
+            let judged = catch_unwind(AssertUnwindSafe(|| schema.judge(&input)));
+            Some(match judged {
+                Ok(Ok(flaws)) => flaws,
+                Ok(Err(reason)) => {
+                    *passed_over.entry(reason).or_default() += 1;
+                    Vec::new()
+                }
+                Err(_) => {
+                    *passed_over.entry("the check panicked".to_owned()).or_default() += 1;
+                    Vec::new()
+                }
+            })
+        };
+        let judged = inputs.into_iter().map_while(judge).collect();
+        for (reason, inputs) in passed_over {
+            tracing::warn!(reason, inputs, "an input schema is passed over");
+        }
+        (judged, begun.elapsed())
+    }
+}
+
+/// A schema, and what was made of it so far.
+struct Compiled {
+    /// Of the relaxed schema; why it is not used, where it is not.
+    budget: Result<work::Budget, String>,
+    /// Only made once an input is allowed: before that nobody knows how much work it is.
+    validator: Option<Result<Validator, String>>,
+}
+
+impl Compiled {
+    fn of(schema: &Value) -> Self {
+        Self {
+            budget: work::Budget::of(relax::relaxed(schema)),
+            validator: None,
+        }
+    }
+
+    /// All that is wrong with `params`.
+    ///
+    /// # Errors
+    /// Why the schema cannot be used for them.
+    fn judge(&mut self, params: &Value) -> Result<Vec<Flaw>, String> {
+        let budget = self.budget.as_mut().map_err(|reason| reason.clone())?;
+        budget.allows(params)?;
+        let validator = self.validator.get_or_insert_with(|| {
+            let schema = budget.root();
+            compile(schema).or_else(|_| compile(&relax::without_patterns(schema)))
+        });
+        let validator = validator.as_ref().map_err(|reason| reason.clone())?;
+        Ok(found(validator, params))
     }
 }
 

@@ -6,11 +6,7 @@ use axum::{extract::State, response::Response};
 use impresario_api as wire;
 
 use super::{ApiError, Fields, auth::Tenant, deployments as deployments_api, ok, run_input};
-use crate::{
-    app::App,
-    domain::{DeploymentStatus, rfc3339},
-    store::ops::deployments,
-};
+use crate::{app::App, domain::rfc3339, store::ops::deployments};
 
 /// More builds than this at once are not shown.
 const BUILDS_SHOWN: u32 = 100;
@@ -27,8 +23,7 @@ pub(super) async fn list(
             deployments::list_workflows(tx, tenant.0)
         })
         .await?;
-    let building =
-        deployments_api::newest(&app, tenant.0, Some(DeploymentStatus::Building), BUILDS_SHOWN).await?;
+    let in_progress_builds = deployments_api::building(&app, tenant.0, BUILDS_SHOWN).await?;
     let deployed_workflows = found
         .into_iter()
         .map(|workflow| wire::DeployedWorkflow {
@@ -39,7 +34,6 @@ pub(super) async fn list(
             updated_at: rfc3339(workflow.updated_at),
         })
         .collect();
-    let in_progress_builds = building.iter().map(deployments_api::view).collect();
     Ok(ok(wire::WorkflowList {
         deployed_workflows,
         in_progress_builds,

@@ -15,8 +15,15 @@ fn start() -> (Server, Client) {
 fn build_error(client: &Client, bundle: &Bundle) -> String {
     let deployment = client.build(bundle);
     assert_eq!(deployment["status"], "failed", "{deployment}");
-    let unset = ["bundle_path", "built_at", "workflows"].map(|key| &deployment[key]);
-    assert_eq!(unset, [&json!(null); 3], "{deployment}");
+    let unset = [
+        "bundle_path",
+        "built_at",
+        "workflows",
+        "schedules_with_invalid_params",
+        "schedules_with_invalid_params_total",
+    ]
+    .map(|key| deployment.get(key));
+    assert_eq!(unset, [Some(&json!(null)); 5], "{deployment}");
     deployment["build_error"].as_str().unwrap().to_owned()
 }
 
@@ -208,6 +215,7 @@ fn workflows_show_their_deployment_and_their_schemas() {
             "description",
             "entry_point",
             "id",
+            "schedules_with_invalid_params_total",
             "source_path",
             "status",
             "workflows",

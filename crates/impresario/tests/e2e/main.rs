@@ -39,6 +39,7 @@ mod front;
 mod jobs;
 mod main_job;
 mod overlap;
+mod params;
 mod preview;
 mod quickstart;
 mod restart;

@@ -360,3 +360,35 @@ async fn the_check_is_ready_for_the_reader_of_the_input() {
     );
     assert_eq!(error.issues().len(), 3);
 }
+
+#[tokio::test]
+async fn many_inputs_are_judged_as_each_would_be_alone() {
+    let schema = zod();
+    let inputs = [
+        json!({"url": "x", "pages": 3, "nested": {}}),
+        json!({"pages": 10}),
+        (0..150).fold(json!({}), |inner, _| json!({"url": inner})),
+        json!({"url": 1}),
+    ];
+    let inputs: Vec<_> = inputs
+        .iter()
+        .map(|input| input.as_object().unwrap().clone())
+        .collect();
+    let alone: Vec<_> = inputs.iter().map(|input| violations(&schema, input)).collect();
+    assert!(alone.iter().any(Vec::is_empty) && !alone.iter().all(Vec::is_empty));
+    let prepared = Prepared::new(schema);
+    let (together, took) = prepared.check(inputs.clone(), Duration::MAX).await;
+    assert_eq!(together, alone);
+    // Once more with what was compiled before, and without the time for any.
+    assert_eq!(prepared.check(inputs.clone(), Duration::MAX).await.0, alone);
+    assert!(took > Duration::ZERO);
+    assert_eq!(
+        prepared.check(inputs, Duration::ZERO).await.0,
+        Vec::<Vec<Flaw>>::new()
+    );
+    let unusable = Prepared::new(json!({"$ref": "elsewhere"}));
+    assert_eq!(
+        unusable.check(vec![Map::new(); 3], Duration::MAX).await.0,
+        vec![vec![]; 3]
+    );
+}

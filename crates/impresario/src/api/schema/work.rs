@@ -48,39 +48,53 @@ const INSIDE: [&str; 9] = [
 ];
 
 /// The bound of one schema.
-pub(super) struct Budget<'a> {
-    root: &'a Value,
+pub(super) struct Budget {
+    root: Value,
+    /// How many schemas a path of so many steps can meet, as far as it was counted.
+    met: HashMap<usize, Result<u64, String>>,
 }
 
-impl<'a> Budget<'a> {
+impl Budget {
     /// # Errors
     /// Why the schema is not used.
-    pub(super) fn of(root: &'a Value) -> Result<Self, String> {
+    pub(super) fn of(root: Value) -> Result<Self, String> {
         let (mut bytes, mut patterns) = (0, 0);
-        measure(root, &mut bytes, &mut patterns);
+        measure(&root, &mut bytes, &mut patterns);
         if bytes > SCHEMA_BYTES {
             return Err(format!("it is larger than {} KiB", SCHEMA_BYTES / 1024));
         }
         if patterns > PATTERNS {
             return Err(format!("it has more than {PATTERNS} regular expressions"));
         }
-        Ok(Self { root })
+        Ok(Self {
+            root,
+            met: HashMap::new(),
+        })
+    }
+
+    /// The schema.
+    pub(super) fn root(&self) -> &Value {
+        &self.root
     }
 
     /// # Errors
     /// Why this input is not checked.
-    pub(super) fn allows(&self, input: &Value) -> Result<(), String> {
+    pub(super) fn allows(&mut self, input: &Value) -> Result<(), String> {
         let mut values = 0;
         let depth = size(input, &mut values);
         if values > VALUES {
             return Err(format!("the input has more than {VALUES} values"));
         }
-        let mut count = Count {
-            root: self.root,
-            known: HashMap::new(),
-            steps: 0,
-        };
-        let met = count.reach(self.root, depth, 0)?.met;
+        let root = &self.root;
+        let counted = self.met.entry(depth).or_insert_with(|| {
+            let mut count = Count {
+                root,
+                known: HashMap::new(),
+                steps: 0,
+            };
+            count.reach(root, depth, 0).map(|reach| reach.met)
+        });
+        let met = counted.clone()?;
         if met.saturating_mul(values) > WORK {
             return Err(format!(
                 "it could meet {met} schemas at each of the {values} values"

@@ -12,6 +12,7 @@ use crate::store::{
     ops::{
         fair::{self, Queue},
         query::Query,
+        schedules::{self, Verdict},
     },
     tx::{Row, Tx, params},
     value::Json,
@@ -130,14 +131,15 @@ pub fn archive(tx: &mut Tx<'_>, id: DeploymentId) -> Result<Option<Vec<u8>>> {
 }
 
 /// Notes that a build went well and moves the names it exports to this deployment, unless a newer one has them. `new_id`
-/// gives an id to a name that was not deployed before.
+/// gives an id to a name that was not deployed before. Along with a name go the `verdicts` on its schedules' params:
+/// whoever sees the new version sees whom it does not suit.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn built(
     tx: &mut Tx<'_>,
     deployment: &Deployment,
-    workflows: &[ExportedWorkflow],
+    (workflows, verdicts): (&[ExportedWorkflow], &[Verdict]),
     (new_id, now): (impl Fn() -> WorkflowId, Timestamp),
 ) -> Result<()> {
     let names: Vec<&str> = workflows.iter().map(|workflow| workflow.name.as_str()).collect();
@@ -156,7 +158,13 @@ pub fn built(
             params![new_id(), name, now, deployment.id],
         )?;
     }
-    Ok(())
+    for workflow in workflows
+        .iter()
+        .filter(|workflow| workflow.launch.input_schema.is_none())
+    {
+        schedules::note_all_fit(tx, deployment.id, (deployment.tenant, &workflow.name))?;
+    }
+    schedules::note_params(tx, deployment.id, verdicts)
 }
 
 /// Notes that a build failed, and why.

@@ -1,10 +1,18 @@
 //! Schedules, as their owners see and change them. Their fires are in `fires`.
 
+mod checks;
 mod list;
 
 use jiff::Timestamp;
 
-pub use self::list::{ScheduleFilter, list};
+pub(super) use self::checks::note_all_fit;
+pub use self::{
+    checks::{
+        ToCheck, Unfit, UnfitSchedule, Unjudged, Verdict, note_params, params_page, to_check, unfit,
+        unfit_totals,
+    },
+    list::{ScheduleFilter, list},
+};
 use super::{
     Moment, fires,
     secrets::{self, SealedSecret},
@@ -149,7 +157,7 @@ fn write(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<()> {
            overlap_policy = $13, max_consecutive_failures = $14, launch = $15, callback_url = $16,
            callback_secret_id = $17, skip_callbacks = $18, enabled = $19, next_fire_at = $20, next_due_at = $21,
            pattern_since = $22, updated_at = $23, counted_failures = $24, disabled_reason = $25, disabled_at = $26,
-           params_checked = $27, params_error = $28
+           params_checked = $27, params_error = $28, params_revision = params_revision + (params IS NOT $5)
          WHERE id = $1",
         params![
             schedule.id,
@@ -354,20 +362,4 @@ pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId, moment: &Moment
     let sql = "DELETE FROM schedules WHERE tenant_id = $1 AND id = $2";
     tx.execute_one(sql, params![tenant, id])?;
     Ok(true)
-}
-
-/// Writes down what a check of a schedule's params against the schema of `against` has found, unless its owner has
-/// changed it since `seen`.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn note_params(
-    tx: &mut Tx<'_>,
-    (id, seen): (ScheduleId, Timestamp),
-    against: DeploymentId,
-    error: Option<&str>,
-) -> Result<()> {
-    let sql = "UPDATE schedules SET params_checked = $3, params_error = $4 WHERE id = $1 AND updated_at = $2";
-    tx.execute(sql, params![id, seen, against, error.map(str::to_owned)])
-        .map(|_| ())
 }

@@ -25,7 +25,7 @@ fn build(db: &Db, deployment: &Deployment) {
         name: "w".to_owned(),
         ..ExportedWorkflow::default()
     };
-    db.run(|tx| built(tx, deployment, &[exported], (|| db.id(), at(9))));
+    db.run(|tx| built(tx, deployment, (&[exported], &[]), (|| db.id(), at(9))));
 }
 
 #[test]

@@ -24,7 +24,12 @@ pub struct ScheduleFilter {
 const ORDER: &str = "ORDER BY created_at DESC, id DESC LIMIT ?";
 
 fn query(tenant: TenantId, filter: ScheduleFilter) -> Query {
-    let sql = format!("SELECT {COLUMNS} FROM schedules WHERE tenant_id = ?");
+    // Those that do not fit are few, which the planner does not know. A name is rarer still.
+    let index = match (filter.params_valid, &filter.name) {
+        (Some(false), None) => "INDEXED BY schedules_unfit",
+        _ => "",
+    };
+    let sql = format!("SELECT {COLUMNS} FROM schedules {index} WHERE tenant_id = ?");
     let params_valid = |valid: bool| match valid {
         true => "params_error IS NULL",
         false => "params_error IS NOT NULL",
@@ -75,6 +80,13 @@ mod tests {
                     ..plain()
                 },
                 "schedules_by_name (tenant_id=? AND name=?)",
+            ),
+            (
+                ScheduleFilter {
+                    params_valid: Some(false),
+                    ..plain()
+                },
+                "schedules_unfit (tenant_id=?)",
             ),
         ] {
             let name = format!("{filter:?}");
