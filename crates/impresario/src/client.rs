@@ -25,7 +25,9 @@ pub(crate) struct Client {
 pub(crate) enum ClientError {
     #[error("{0:?} is not the URL of a server: write one such as http://127.0.0.1:8080")]
     Url(String),
-    #[error("the API key has characters that no key has; copy it anew, or make one with `impresario api-key create`")]
+    #[error(
+        "the API key has characters that no key has; copy it anew, or make one with `impresario api-key create`"
+    )]
     Key,
     #[error(
         "the HTTP client cannot be built: are root certificates installed? (the package ca-certificates, or a file named \
