@@ -26,6 +26,8 @@
 
 mod support;
 
+mod as_code;
+mod as_code_refusals;
 mod callbacks;
 mod clock_changes;
 mod clock_jumps;
