@@ -210,6 +210,11 @@ fn a_server_that_cannot_be_asked_is_said_to_be_so() {
             assert_eq!(ran.stdout, "");
         }
     }
+    // 2 means that there is something to do, and nothing else.
+    for args in [vec!["plan"], vec!["plan", "f.yaml", "--prone"], vec!["unknown"]] {
+        let ran = server.cli_with(&[&["schedules"], args.as_slice()].concat(), &[key], "");
+        assert!(ran.code == 1 && ran.stderr.contains("Usage"), "{args:?}: {ran:?}");
+    }
     // The flag goes before the variable.
     let ran = server.cli_with(
         &["schedules", "export", "--url", &url],

@@ -69,8 +69,8 @@ pub(super) enum SchedulesCommand {
     #[command(after_help = "Example:\n  impresario schedules apply schedules.yaml\n\n\
                       A file:\n  version: 1\n  schedules:\n    - name: nightly-claims\n      workflow: claims\n      \
                       cron_expr: \"0 2 * * *\"\n      timezone: America/New_York\n      params: {payer: acme}\n\n\
-                      Every field of schedules/create may stand there; one that does not has its default. `enabled` and \
-                      `callback_secret` are left as they are unless the file has them.")]
+                      Every field of schedules/create may stand there; one that does not has its default.\n\
+                      enabled and callback_secret are left as they are unless the file has them.")]
     Apply {
         #[command(flatten)]
         what: What,
