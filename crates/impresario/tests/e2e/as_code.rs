@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Client, Ran, Receiver, Server, Setup, assert_signed, workflow};
+use crate::support::{Bundle, Client, Ran, Receiver, Server, Setup, assert_signed, keys, workflow};
 
 /// A tenant's desk: its client, and the commands with its key.
 pub(crate) struct Desk<'a> {
@@ -261,6 +261,24 @@ fn fill(client: &Client) {
     }
 }
 
+/// What the server says of a schedule, and nobody sets; and `enabled`, which is written where it is false.
+const NOT_IN_FILES: [&str; 14] = [
+    "catching_up",
+    "consecutive_failures",
+    "created_at",
+    "disabled_reason",
+    "enabled",
+    "id",
+    "last_error",
+    "last_fire_at",
+    "last_job_id",
+    "next_due_at",
+    "next_fire_at",
+    "params_error",
+    "state",
+    "updated_at",
+];
+
 #[test]
 fn what_is_exported_is_no_difference_and_makes_the_same_elsewhere() {
     let server = start();
@@ -280,6 +298,20 @@ fn what_is_exported_is_no_difference_and_makes_the_same_elsewhere() {
     assert_eq!(desk.ends(0, &["export"]).stdout, server.read_file("out.yaml"));
     let again = desk.ends(1, &["export", "--output", "out.yaml"]);
     assert!(again.stderr.contains("is there already"), "{again:?}");
+
+    // Whatever a schedule has is in the file, or is the server's own.
+    let everything = desk.named("everything");
+    let text = server.read_file("out.yaml");
+    let start = text.find("  - name: everything").unwrap();
+    let end = text.find("  - name: \"off\"").unwrap();
+    let block = &text[start..end];
+    for field in keys(&everything) {
+        let written = block.lines().any(|line| {
+            line.trim_start_matches([' ', '-'])
+                .starts_with(&format!("{field}:"))
+        });
+        assert_ne!(written, NOT_IN_FILES.contains(&field), "{field}");
+    }
 
     let planned = desk.ends(0, &["plan", "out.yaml", "--prune"]);
     assert!(planned.stdout.starts_with("= 3 unchanged\n"), "{planned:?}");

@@ -3,12 +3,13 @@
 use std::collections::BTreeSet;
 
 use anyhow::bail;
-use impresario_api::Secret;
+use impresario_api::{ErrorCode, Secret};
 use serde_json::{Map, Value, json};
 
 use super::{
     file::SecretFrom,
     plan::{Known, Plan},
+    show::printable,
 };
 use crate::client::{CallError, Client};
 
@@ -47,7 +48,7 @@ pub(super) fn steps(plan: &Plan, variable: impl Fn(&str) -> Option<String>) -> a
         steps.push(Step {
             route: "schedules/create",
             input,
-            done: format!("created {}", create.name),
+            done: format!("created {}", printable(&create.name)),
         });
     }
     for update in &plan.updates {
@@ -56,7 +57,7 @@ pub(super) fn steps(plan: &Plan, variable: impl Fn(&str) -> Option<String>) -> a
         steps.push(Step {
             route: "schedules/update",
             input,
-            done: format!("updated {}", update.known.name),
+            done: format!("updated {}", printable(&update.known.name)),
         });
     }
     for Known { name, id } in &plan.deletes {
@@ -65,7 +66,7 @@ pub(super) fn steps(plan: &Plan, variable: impl Fn(&str) -> Option<String>) -> a
         steps.push(Step {
             route: "schedules/delete",
             input,
-            done: format!("deleted {name}"),
+            done: format!("deleted {}", printable(name)),
         });
     }
     if !missing.is_empty() {
@@ -85,13 +86,13 @@ pub(super) fn steps(plan: &Plan, variable: impl Fn(&str) -> Option<String>) -> a
 pub(super) async fn carry_out(
     client: &Client,
     steps: Vec<Step>,
-    mut say: impl FnMut(&str) -> anyhow::Result<()>,
+    mut say: impl FnMut(&str),
 ) -> anyhow::Result<()> {
     let count = steps.len();
     for (index, step) in steps.into_iter().enumerate() {
         let Step { route, input, done } = step;
         match client.call(route, input.into()).await {
-            Ok(_) => say(&done)?,
+            Ok(_) => say(&done),
             Err(error) => bail!("{}", stopped(&error, &done, index, count)),
         }
     }
@@ -99,10 +100,13 @@ pub(super) async fn carry_out(
 }
 
 fn stopped(error: &CallError, step: &str, done: usize, count: usize) -> String {
-    // Only a refusal says that nothing happened.
-    let (was, rest) = match error {
-        CallError::Refused { .. } => ("was not", count - done),
-        _ => ("may or may not have been", count - done - 1),
+    // Of what broke off, or broke within the server, nobody can say how far it came.
+    let refused =
+        matches!(error, CallError::Refused { body, .. } if body.code != ErrorCode::InternalServerError);
+    let (was, rest) = if refused {
+        ("was not", count - done)
+    } else {
+        ("may or may not have been", count - done - 1)
     };
     let (verb, name) = step.split_once(' ').unwrap_or((step, ""));
     format!(
@@ -113,6 +117,8 @@ fn stopped(error: &CallError, step: &str, done: usize, count: usize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use impresario_api::ErrorBody;
+
     use super::{
         super::{
             file,
@@ -175,5 +181,42 @@ mod tests {
                 .contains("are not set: A, B; nothing was changed"),
             "{error}"
         );
+    }
+    #[test]
+    fn what_nobody_knows_is_not_claimed() {
+        let refused = |code: ErrorCode| CallError::Refused {
+            route: "schedules/update".to_owned(),
+            body: Box::new(ErrorBody {
+                defined: false,
+                code,
+                status: code.status(),
+                message: "the reason".to_owned(),
+                data: None,
+            }),
+        };
+        let odd = CallError::NotTheApi {
+            url: "http://h".to_owned(),
+            status: reqwest::StatusCode::BAD_GATEWAY,
+        };
+        let (sure, unsure) = (
+            (
+                "n was not updated: ",
+                "2 of 5 changes were made and are listed above, 3 were not",
+            ),
+            (
+                "n may or may not have been updated: ",
+                "2 of 5 changes were made and are listed above, 2 were not",
+            ),
+        );
+        for (error, (start, counts)) in [
+            (refused(ErrorCode::BadRequest), sure),
+            (refused(ErrorCode::ServiceUnavailable), sure),
+            (refused(ErrorCode::InternalServerError), unsure),
+            (odd, unsure),
+        ] {
+            let text = stopped(&error, "updated n", 2, 5);
+            assert!(text.starts_with(start) && text.contains(counts), "{text}");
+            assert!(text.contains(&error.to_string()), "{text}");
+        }
     }
 }

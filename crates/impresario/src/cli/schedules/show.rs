@@ -18,27 +18,31 @@ pub(super) fn text(plan: &Plan) -> String {
     let mut out = String::new();
     // Writing to a string cannot fail.
     for create in &plan.creates {
-        let _ = writeln!(out, "+ create {}", create.name);
+        let _ = writeln!(out, "+ create {}", printable(&create.name));
         for (field, value) in create.input.iter().filter(|(field, _)| *field != "name") {
             let _ = writeln!(out, "    {field}: {}", shown(value));
         }
         secret(&mut out, create.secret.as_ref());
     }
     for update in &plan.updates {
-        let _ = writeln!(out, "~ update {}", update.known.name);
+        let _ = writeln!(out, "~ update {}", printable(&update.known.name));
         for change in &update.changes {
             difference(&mut out, change.field, Some(&change.from), Some(&change.to));
         }
         secret(&mut out, update.secret.as_ref());
     }
     for known in &plan.deletes {
-        let _ = writeln!(out, "- delete {}", known.name);
+        let _ = writeln!(out, "- delete {}", printable(&known.name));
     }
     if plan.unchanged > 0 {
         let _ = writeln!(out, "= {} unchanged", plan.unchanged);
     }
     if !plan.left_alone.is_empty() {
-        let names: Vec<&str> = plan.left_alone.iter().map(|known| known.name.as_str()).collect();
+        let names: Vec<String> = plan
+            .left_alone
+            .iter()
+            .map(|known| printable(&known.name))
+            .collect();
         let _ = writeln!(out, "not in the file, left alone: {}", names.join(", "));
     }
     if plan.nameless > 0 {

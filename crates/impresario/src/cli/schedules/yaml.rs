@@ -8,8 +8,9 @@ use std::{collections::HashMap, fmt::Write as _};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 use serde_json::{Map, Number, Value};
 
-/// How deep lists and mappings may stand in each other.
-const DEEPEST: usize = 64;
+/// How deep lists and mappings may stand in each other: deeper than the params that a server takes, so that whatever is
+/// exported can be read.
+const DEEPEST: usize = 160;
 /// How large a file may be once its aliases are written out, in bytes of text and [`PER_NODE`] for each value: an alias
 /// is four bytes, and what it stands for may consist of aliases.
 const LARGEST: usize = 32 * 1024 * 1024;

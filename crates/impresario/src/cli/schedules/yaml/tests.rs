@@ -108,10 +108,10 @@ fn aliases_stand_for_what_they_name_and_do_not_explode() {
     assert!(problem(&long).text.contains("too large"), "{}", problem(&long));
     // Deeper with every alias.
     let mut deep = String::from("a0: &a0 [x]\n");
-    for level in 1..80 {
+    for level in 1..200 {
         let _ = writeln!(deep, "a{level}: &a{level} [*a{}]", level - 1);
     }
-    assert!(problem(&deep).text.contains("64 deep"), "{}", problem(&deep));
+    assert!(problem(&deep).text.contains("160 deep"), "{}", problem(&deep));
 }
 
 #[test]
@@ -123,13 +123,19 @@ fn depth_has_an_end() {
     ] {
         let problem = problem(&text);
         // The parser has a limit of its own.
-        let limits = ["64 deep", "recursion limit"];
+        let limits = ["160 deep", "recursion limit"];
         assert!(
             limits.iter().any(|limit| problem.text.contains(limit)),
             "{problem}"
         );
     }
-    assert!(read(&format!("{}{}", "[".repeat(64), "]".repeat(64))).is_ok());
+    let deepest = (0..128).fold(json!("x"), |inner, level| match level % 2 {
+        0 => json!([inner]),
+        _ => json!({"a": inner}),
+    });
+    let mut text = String::new();
+    write_entry(&mut text, 4, "params", &deepest);
+    assert_eq!(value(&text), json!({"params": deepest}));
 }
 
 fn any_value() -> impl Strategy<Value = Value> {
