@@ -12,6 +12,7 @@ pub mod background;
 pub mod builder;
 pub mod builds;
 pub mod cli;
+mod client;
 pub mod clock;
 pub mod config;
 pub mod delivery;

@@ -1,6 +1,7 @@
 //! The command line: what was typed, and which part of the program does it.
 
 pub(crate) mod admin;
+mod schedules;
 mod telemetry;
 
 use std::{io::Write, process::ExitCode};
@@ -34,6 +35,9 @@ enum Command {
     /// Make API keys
     #[command(subcommand)]
     ApiKey(admin::ApiKeyCommand),
+    /// Schedules as code: keep a server's schedules in a file
+    #[command(subcommand)]
+    Schedules(schedules::SchedulesCommand),
 }
 
 /// Runs what was typed. What it answers goes to stdout, everything else to stderr.
@@ -43,22 +47,27 @@ pub async fn run(cli: Cli) -> ExitCode {
         let _closed = writeln!(std::io::stderr(), "impresario: warning: {line}");
     }
     let outcome = match cli.command {
-        Command::Serve(serve_flags) => serve_command(&cli.flags, &serve_flags).await,
+        Command::Serve(serve_flags) => done(serve_command(&cli.flags, &serve_flags).await),
         Command::Quickstart(options) => {
             telemetry::init("warn");
-            crate::quickstart::run(&cli.flags, *options).await
+            done(crate::quickstart::run(&cli.flags, *options).await)
         }
-        Command::Tenant(command) => admin::tenant(&cli.flags, command).await,
-        Command::ApiKey(command) => admin::api_key(&cli.flags, command).await,
+        Command::Tenant(command) => done(admin::tenant(&cli.flags, command).await),
+        Command::ApiKey(command) => done(admin::api_key(&cli.flags, command).await),
+        Command::Schedules(command) => schedules::run(command).await,
     };
     match outcome {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // `{:#}` writes the causes behind the sentence, on one line.
             let _closed = writeln!(std::io::stderr(), "impresario: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn done(outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    outcome.map(|()| ExitCode::SUCCESS)
 }
 
 async fn serve_command(flags: &Flags, serve_flags: &ServeFlags) -> anyhow::Result<()> {

@@ -4,7 +4,6 @@
 //! network is needed.
 
 mod bundle;
-mod client;
 mod portal;
 mod receiver;
 mod screen;
@@ -20,9 +19,10 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use self::{client::Client, receiver::Received, screen::Screen};
+use self::{receiver::Received, screen::Screen};
 use crate::{
     cli::admin,
+    client::Client,
     clock::SharedClock,
     config::{Flags, Settings},
     serve::{Server, Signals},
@@ -112,7 +112,7 @@ async fn tell(server: &Server, screen: &mut Screen) -> anyhow::Result<()> {
     screen.done(&format!(
         "serving an example portal at http://{portal} and a callback receiver at http://{receiver}"
     ));
-    let api = Client::new(server.url(), key.clone())?;
+    let api = Client::new(&server.url(), &key.clone().into())?;
 
     deploy(&api, screen).await?;
     api.call(

@@ -26,6 +26,8 @@
 
 mod support;
 
+mod as_code;
+mod as_code_refusals;
 mod behaviour;
 mod breaker;
 mod callbacks;

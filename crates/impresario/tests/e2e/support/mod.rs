@@ -16,6 +16,6 @@ pub(crate) use http::{Answer, Request};
 pub(crate) use process::alive;
 pub(crate) use quickstart::Quickstart;
 pub(crate) use receiver::{Received, Receiver, Reply};
-pub(crate) use server::{Server, Setup};
+pub(crate) use server::{Ran, Server, Setup};
 pub(crate) use signature::assert_signed;
 pub(crate) use wait::{PATIENCE, wait_for, wait_until};

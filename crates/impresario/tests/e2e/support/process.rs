@@ -3,7 +3,7 @@
 use std::{
     io::Write as _,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     time::Duration,
 };
 
@@ -34,6 +34,19 @@ pub(super) fn feed(command: &mut Command, input: &[u8]) -> String {
         output.status
     );
     String::from_utf8(output.stdout).unwrap()
+}
+
+/// Runs a program with this on stdin, however it ends.
+pub(super) fn fed(command: &mut Command, input: &[u8]) -> Output {
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // It may have ended without reading.
+    let _unread = child.stdin.take().unwrap().write_all(input);
+    child.wait_with_output().unwrap()
 }
 
 /// Sends a signal to a process that this test started.

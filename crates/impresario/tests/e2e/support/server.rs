@@ -98,6 +98,14 @@ pub(crate) struct Server {
     running: Option<Running>,
 }
 
+/// How a command ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ran {
+    pub(crate) code: i32,
+    pub(crate) stdout: String,
+    pub(crate) stderr: String,
+}
+
 /// What a process says on its two outputs.
 #[derive(Debug)]
 struct Running {
@@ -250,6 +258,28 @@ impl Server {
             output.status.code().unwrap(),
             String::from_utf8(output.stderr).unwrap(),
         )
+    }
+
+    /// Runs a command as it comes, in the server's folder, with these variables and this on stdin, which is no terminal.
+    #[track_caller]
+    pub(crate) fn cli_with(&self, args: &[&str], variables: &[(&str, &str)], stdin: &str) -> Ran {
+        let mut command = self.command(args);
+        command.envs(variables.iter().copied());
+        let output = process::fed(&mut command, stdin.as_bytes());
+        Ran {
+            code: output.status.code().unwrap(),
+            stdout: String::from_utf8(output.stdout).unwrap(),
+            stderr: String::from_utf8(output.stderr).unwrap(),
+        }
+    }
+
+    /// Puts a file into the folder in which commands run.
+    pub(crate) fn write_file(&self, name: &str, bytes: impl AsRef<[u8]>) {
+        std::fs::write(self.dir.path().join(name), bytes).unwrap();
+    }
+
+    pub(crate) fn read_file(&self, name: &str) -> String {
+        std::fs::read_to_string(self.dir.path().join(name)).unwrap()
     }
 
     /// Makes a tenant and a key with the command line, and gives a client that uses it.
