@@ -6,6 +6,7 @@
 
 use std::sync::{Mutex, PoisonError};
 
+use impresario_cron::Zone;
 use jiff::{SignedDuration, Timestamp};
 use tokio_util::sync::CancellationToken;
 
@@ -40,7 +41,7 @@ const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
 pub async fn run(app: &App, shutdown: &CancellationToken) {
     let around = (&app.clock, &app.signals.scheduler, &*app.pulse);
     // Where the clock stood at the last pass.
-    let last = Mutex::new(None);
+    let last = Mutex::new(None::<Timestamp>);
     background::run("scheduler", around, shutdown, || async {
         let now = app.clock.now();
         if now < EARLIEST {
@@ -48,13 +49,15 @@ pub async fn run(app: &App, shutdown: &CancellationToken) {
             tracing::error!(%now, "the clock has not been set: nothing fires until it is");
             return Ok(Next::At(EARLIEST));
         }
-        let before = last.lock().unwrap_or_else(PoisonError::into_inner).replace(now);
+        let before = *last.lock().unwrap_or_else(PoisonError::into_inner);
         if before.is_none_or(|before| before.duration_since(now) > CORRECTION) {
             if let Some(before) = before {
                 tracing::warn!(%before, %now, "the clock went back");
             }
             realign(app).await?;
         }
+        // Only now: a realignment that failed is tried again at the next pass.
+        *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         tick(app).await
     })
     .await;
@@ -67,7 +70,8 @@ pub async fn run(app: &App, shutdown: &CancellationToken) {
 /// # Errors
 /// The store's.
 async fn realign(app: &App) -> store::Result<()> {
-    let rules = new_rules(app).await?;
+    let rules = Zone::tzdb_version();
+    let before = app.store.read_now("tzdb_version", settings::tzdb_version).await?;
     let (mut state, mut moved) = (Realigned::default(), 0);
     while !state.done {
         let (from, now) = (state, app.clock.now());
@@ -81,14 +85,21 @@ async fn realign(app: &App) -> store::Result<()> {
             tracing::warn!(%schedule, from = shown(from), to = shown(to), "the next fire of a schedule has moved");
         }
     }
-    if let Some(before) = rules {
-        let now = impresario_cron::Zone::tzdb_version();
-        tracing::warn!(
-            before,
-            now,
-            schedules_moved = moved,
-            "the rules of the time zones are another version's; only fires that are still to come have moved"
-        );
+    if before.as_deref() != Some(rules) {
+        if let Some(before) = before {
+            tracing::warn!(
+                before,
+                now = rules,
+                schedules_moved = moved,
+                "the rules of the time zones are another version's; only fires that were still to come have moved"
+            );
+        }
+        // Last: where something above fails, the next try tells of it as well.
+        app.store
+            .write("record_tzdb_version", |tx| {
+                settings::record_tzdb_version(tx, rules)
+            })
+            .await?;
     }
     let now = app.clock.now();
     let brought_forward = app
@@ -104,15 +115,6 @@ async fn realign(app: &App) -> store::Result<()> {
         app.signals.outbox.notify_one();
     }
     Ok(())
-}
-
-/// The version of the time zones' rules that the database was last used with, where it is not this program's.
-async fn new_rules(app: &App) -> store::Result<Option<String>> {
-    app.store
-        .write("tzdb_version", |tx| {
-            settings::tzdb_version(tx, impresario_cron::Zone::tzdb_version())
-        })
-        .await
 }
 
 /// One pass: fires what is due now, and where nothing is, makes up for what was missed; says when the next fire is.

@@ -89,6 +89,8 @@ impl Default for Policies {
 pub struct Unfinished {
     /// Queued or running.
     pub active: u64,
+    /// Of those, the ones that make up for a missed instant.
+    pub catching_up: u64,
     /// Waiting for one of those.
     pub held: u64,
 }
@@ -102,18 +104,23 @@ pub enum Admission {
     Hold,
     /// There is no job.
     Skip,
-    /// Those that are not finished are cancelled; its job waits for the last of them.
+    /// Those that are not finished are cancelled, but for one that makes up for a missed instant; its job waits for the
+    /// last of them.
     Replace,
 }
 
 impl OverlapPolicy {
     /// What becomes of an instant that comes while `unfinished` are there.
+    ///
+    /// One that meets nothing but a job that makes up for a missed instant waits for it: a backlog neither overlaps with
+    /// what comes nor starves it, because the next of the backlog waits for this one in turn.
     #[must_use]
     pub fn admit(self, unfinished: Unfinished) -> Admission {
-        let idle = unfinished == Unfinished::default();
+        let only_catching_up = unfinished.active == unfinished.catching_up && unfinished.held == 0;
         match self {
             Self::Allow => Admission::Start,
-            _ if idle => Admission::Start,
+            _ if unfinished == Unfinished::default() => Admission::Start,
+            _ if only_catching_up => Admission::Hold,
             Self::Skip => Admission::Skip,
             Self::BufferOne if unfinished.held == 0 => Admission::Hold,
             Self::BufferOne => Admission::Skip,
@@ -124,8 +131,11 @@ impl OverlapPolicy {
     /// Whether an instant that is made up for may fire now. It never joins another that is made up for, and joins
     /// others only where the policy lets fires overlap: so a backlog is worked off one by one, beside what comes.
     #[must_use]
-    pub fn admits_catch_up(self, unfinished: Unfinished, catching_up: u64) -> bool {
-        catching_up == 0 && (self == Self::Allow || unfinished == Unfinished::default())
+    pub fn admits_catch_up(self, unfinished: Unfinished) -> bool {
+        match self {
+            Self::Allow => unfinished.catching_up == 0,
+            _ => unfinished == Unfinished::default(),
+        }
     }
 }
 
@@ -146,29 +156,52 @@ mod tests {
     #[test]
     fn every_policy_decides_on_every_state() {
         use Admission::{Hold, Replace, Skip, Start};
-        let states = [(0, 0), (1, 0), (1, 1), (3, 1)];
+        // Queued or running, those of them that make up for a missed instant, and waiting.
+        let states = [
+            (0, 0, 0),
+            (1, 0, 0),
+            (1, 0, 1),
+            (3, 0, 1),
+            (1, 1, 0),
+            (1, 1, 1),
+            (2, 1, 0),
+        ];
         for (policy, expected) in [
-            (OverlapPolicy::Allow, [Start, Start, Start, Start]),
-            (OverlapPolicy::Skip, [Start, Skip, Skip, Skip]),
-            (OverlapPolicy::BufferOne, [Start, Hold, Skip, Skip]),
-            (OverlapPolicy::CancelRunning, [Start, Replace, Replace, Replace]),
+            (OverlapPolicy::Allow, [Start; 7]),
+            (OverlapPolicy::Skip, [Start, Skip, Skip, Skip, Hold, Skip, Skip]),
+            (
+                OverlapPolicy::BufferOne,
+                [Start, Hold, Skip, Skip, Hold, Skip, Hold],
+            ),
+            (
+                OverlapPolicy::CancelRunning,
+                [Start, Replace, Replace, Replace, Hold, Replace, Replace],
+            ),
         ] {
-            let decided = states.map(|(active, held)| policy.admit(Unfinished { active, held }));
+            let decided = states.map(|(active, catching_up, held)| {
+                policy.admit(Unfinished {
+                    active,
+                    catching_up,
+                    held,
+                })
+            });
             assert_eq!(decided, expected, "{policy:?}");
         }
     }
 
     #[test]
     fn a_backlog_is_worked_off_one_by_one() {
-        let (idle, busy) = (Unfinished::default(), Unfinished { active: 1, held: 0 });
+        let state = |active, catching_up, held| Unfinished {
+            active,
+            catching_up,
+            held,
+        };
         for policy in OverlapPolicy::WORDS.iter().map(|(_, policy)| *policy) {
-            assert!(policy.admits_catch_up(idle, 0), "{policy:?}");
-            assert!(!policy.admits_catch_up(busy, 1), "{policy:?}");
-            assert_eq!(
-                policy.admits_catch_up(busy, 0),
-                policy == OverlapPolicy::Allow,
-                "{policy:?}"
-            );
+            let allows = policy == OverlapPolicy::Allow;
+            assert!(policy.admits_catch_up(Unfinished::default()), "{policy:?}");
+            assert!(!policy.admits_catch_up(state(1, 1, 0)), "{policy:?}");
+            assert_eq!(policy.admits_catch_up(state(1, 0, 0)), allows, "{policy:?}");
+            assert_eq!(policy.admits_catch_up(state(0, 0, 1)), allows, "{policy:?}");
         }
     }
 
@@ -197,6 +230,7 @@ mod tests {
             "timeout",
             "process_exit",
             "bundle",
+            "credential",
             "protocol",
             "result_too_large",
         ] {

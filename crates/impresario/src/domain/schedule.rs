@@ -1,12 +1,12 @@
 //! A schedule: a deployed workflow, its input, when it fires, and what its owner decided about fires that cannot simply
 //! go ahead.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::{
-    DeploymentId, Due, FirePlan, JobId, Launch, MisfirePolicy, Policies, ScheduleId, SecretId, TenantId,
-    Timing, plan_fire,
+    DeploymentId, Due, FirePlan, JobId, Launch, MisfirePolicy, Missed, MissedReason, Policies, Range,
+    ScheduleId, SecretId, TenantId, Timing, plan_fire,
 };
 
 /// What people know a schedule by.
@@ -74,6 +74,8 @@ pub struct Schedule {
     pub draft: ScheduleDraft,
     /// The cursor, a nominal instant; stale while the schedule is disabled.
     pub next_fire_at: Option<Timestamp>,
+    /// Whether it was set aside because it cannot be read: it stands where it was until somebody can.
+    pub set_aside: bool,
     /// Since when it has this pattern and is enabled.
     pub pattern_since: Timestamp,
     /// The scheduled instant of the newest fire.
@@ -107,6 +109,8 @@ pub enum ScheduleState {
     Disabled,
     /// It has come to its `end_at`: nothing is left to fire.
     Finished,
+    /// This version cannot read it, so it does not fire.
+    SetAside,
 }
 
 impl ScheduleState {
@@ -117,6 +121,7 @@ impl ScheduleState {
             Self::Active => "active",
             Self::Disabled => "disabled",
             Self::Finished => "finished",
+            Self::SetAside => "set_aside",
         }
     }
 }
@@ -140,10 +145,10 @@ impl Schedule {
     /// would fire were it enabled now.
     #[must_use]
     pub fn shown_next_fire(&self, now: Timestamp) -> Option<Timestamp> {
-        if self.draft.enabled {
-            self.next_fire_at
-        } else {
-            self.draft.timing.next_after(now)
+        match self.draft.enabled {
+            true if self.set_aside => None,
+            true => self.next_fire_at,
+            false => self.draft.timing.next_after(now),
         }
     }
 
@@ -151,7 +156,9 @@ impl Schedule {
     #[must_use]
     pub fn state(&self, now: Timestamp) -> ScheduleState {
         let nothing_left = self.shown_next_fire(now).is_none() && self.catching_up == 0;
-        if nothing_left && self.draft.timing.is_over(now) {
+        if self.draft.enabled && self.set_aside {
+            ScheduleState::SetAside
+        } else if nothing_left && self.draft.timing.is_over(now) {
             ScheduleState::Finished
         } else if self.draft.enabled {
             ScheduleState::Active
@@ -169,14 +176,47 @@ impl Schedule {
     /// What to do with it at the time `now`; `None` where nothing is due.
     #[must_use]
     pub fn plan(&self, now: Timestamp) -> Option<FirePlan> {
-        let due = Due {
-            id: self.id,
-            timing: &self.draft.timing,
-            policies: self.draft.policies,
-            cursor: self.first_owed(now)?,
-            waiting: self.catching_up,
+        let first = self.first_owed(now);
+        let plan = first.and_then(|cursor| {
+            let due = Due {
+                id: self.id,
+                timing: &self.draft.timing,
+                policies: self.draft.policies,
+                cursor,
+                waiting: self.catching_up,
+            };
+            plan_fire(&due, now)
+        });
+        let Some(missed) = self.before_begin(now) else {
+            return plan;
         };
-        plan_fire(&due, now)
+        let mut plan = plan.unwrap_or(FirePlan {
+            missed: Vec::new(),
+            owed: None,
+            fire_at: None,
+            next: first,
+        });
+        plan.missed.insert(0, missed);
+        Some(plan)
+    }
+
+    /// What the cursor names although the pattern began later: by one of two clocks it came, by the other it was nobody's.
+    /// Which of them was wrong cannot be known, so it does not fire, and is not passed over in silence either.
+    fn before_begin(&self, now: Timestamp) -> Option<Missed> {
+        let from = self.next_fire_at?;
+        if from > self.pattern_since || self.pattern_since > now {
+            return None;
+        }
+        let just_after = self
+            .pattern_since
+            .checked_add(SignedDuration::from_millis(1))
+            .ok()?;
+        let until = self.draft.timing.previous_before(just_after);
+        let until = until.map_or(from, |until| until.max(from));
+        Some(Missed {
+            range: Range::count(&self.draft.timing, from, until),
+            reason: MissedReason::Down,
+        })
     }
 
     /// What the owner's change to `next` does to the instants of this schedule at the time `now`, when everything that
@@ -188,9 +228,7 @@ impl Schedule {
     #[must_use]
     pub fn transition(&self, next: &ScheduleDraft, now: Timestamp) -> Transition {
         let (old, new) = (&self.draft.timing, &next.timing);
-        let owed = self
-            .next_fire_at
-            .filter(|at| self.draft.enabled && *at <= now && *at > self.pattern_since);
+        let owed = self.next_fire_at.filter(|at| self.draft.enabled && *at <= now);
         let kept = owed.filter(|at| next.enabled && old.same_pattern(new) && new.allows(*at));
         let moves = !old.same_instants(new) || (next.enabled && !self.draft.enabled);
         let cursor = match kept {
@@ -210,8 +248,8 @@ impl Schedule {
         }
     }
 
-    /// The oldest instant that is owed: where the cursor stands, but none that lies before the pattern began. A clock
-    /// that was behind for a moment puts cursors there, and what it named then is nobody's.
+    /// The oldest instant that may fire: where the cursor stands, but none that lies before the pattern began. A clock
+    /// that was behind for a moment puts cursors there.
     #[must_use]
     pub fn first_owed(&self, now: Timestamp) -> Option<Timestamp> {
         let cursor = self.next_fire_at?;
@@ -228,25 +266,47 @@ impl Schedule {
         self.last_fire_at.is_some_and(|at| at > now)
     }
 
-    /// Where the cursor belongs at `now`, whatever the clock or the time zone's rules have been. What had come stays
-    /// owed, and otherwise the first instant after now comes next. Where a clock was `ahead`, `accounted` is the newest
-    /// instant on record that is not: what came after it while the clock was wrong is owed too.
+    /// Where the cursor belongs at `now`, whatever the clock or the time zone's rules have been. `accounted` is the
+    /// newest instant on record that is not after now; it is needed where the clock was `ahead`, or where
+    /// [`Schedule::is_misplaced`].
+    ///
+    /// What had come stays owed. Where a clock was ahead, what came after the newest instant on record is owed too.
+    /// Under new rules of the zone, the nearest instant takes the place of the one that was next, and it may have come
+    /// already. Otherwise the first instant after now comes next.
     #[must_use]
     pub fn true_cursor(
         &self,
         now: Timestamp,
-        (ahead, accounted): (bool, Option<Timestamp>),
+        ahead: bool,
+        accounted: Option<Timestamp>,
     ) -> Option<Timestamp> {
-        let since = if ahead {
-            let begin = self.pattern_since.min(now);
-            accounted.map_or(begin, |at| at.max(begin))
-        } else {
-            now
-        };
-        match self.first_owed(now) {
+        let timing = &self.draft.timing;
+        let begin = self.pattern_since.min(now);
+        let accounted = accounted.map_or(begin, |at| at.max(begin));
+        let after = timing.next_after(now);
+        match self.next_fire_at {
             Some(owed) if owed <= now => Some(owed),
-            _ => self.draft.timing.next_after(since),
+            _ if ahead => timing.next_after(accounted),
+            Some(next) if self.is_misplaced() => {
+                let came = timing
+                    .previous_before(next)
+                    .filter(|at| *at > accounted && *at <= now);
+                let nearer = |came: &Timestamp| {
+                    after.is_none_or(|after| next.duration_since(*came) < after.duration_since(next).abs())
+                };
+                came.filter(nearer).or(after)
+            }
+            _ => after,
         }
+    }
+
+    /// Whether the cursor is an instant that the timing does not have: the rules of its zone have changed.
+    #[must_use]
+    pub fn is_misplaced(&self) -> bool {
+        self.next_fire_at.is_some_and(|at| {
+            let just_before = at.checked_sub(SignedDuration::from_millis(1)).unwrap_or(at);
+            self.draft.timing.next_after(just_before) != Some(at)
+        })
     }
 }
 

@@ -252,6 +252,8 @@ pub enum FailureClass {
     Browser,
     /// The server lacks something that the run needs: a Chromium, a proxy.
     Configuration,
+    /// A credential that the workflow declares, or the job names, is not there.
+    Credential,
     /// The result is larger than [`Limits::result_bytes`].
     ResultTooLarge,
     /// The bundle could not be loaded or does not export the workflow.
@@ -273,6 +275,7 @@ impl FailureClass {
             Self::ProcessExit => "process_exit",
             Self::Browser => "browser",
             Self::Configuration => "configuration",
+            Self::Credential => "credential",
             Self::ResultTooLarge => "result_too_large",
             Self::Bundle => "bundle",
             Self::Protocol => "protocol",

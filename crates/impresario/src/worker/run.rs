@@ -208,7 +208,7 @@ fn failure(class: crate::runner::FailureClass, message: String) -> RunFailure {
 
 /// Everything the runner needs: the bundle on this machine's disk, the declared credentials, the launch options.
 async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
-    use crate::runner::FailureClass::{Configuration, Runner};
+    use crate::runner::FailureClass::Runner;
     let (tenant, deployment) = (job.tenant, job.deployment);
     let deployment = app
         .store
@@ -222,9 +222,7 @@ async fn prepare(app: &App, job: &Job) -> Result<RunRequest, RunFailure> {
     let bundle_dir = crate::builds::ensure_bundle(app, &deployment)
         .await
         .map_err(|reason| failure(Runner, format!("the bundle could not be unpacked: {reason}")))?;
-    let credentials = credentials(app, job, &launch)
-        .await
-        .map_err(|reason| failure(Configuration, reason))?;
+    let credentials = credentials(app, job, &launch).await?;
     Ok(RunRequest {
         job_id: job.id.to_string(),
         bundle_dir,
@@ -253,7 +251,8 @@ async fn credentials(
     app: &App,
     job: &Job,
     launch: &WorkflowLaunch,
-) -> Result<BTreeMap<String, String>, String> {
+) -> Result<BTreeMap<String, String>, RunFailure> {
+    use crate::runner::FailureClass::{Configuration, Credential, Runner};
     let (tenant, extra) = (job.tenant, job.launch.credential_id);
     let declared: Vec<String> = launch
         .credential_names
@@ -287,19 +286,19 @@ async fn credentials(
             Ok(sealed)
         })
         .await
-        .map_err(|error| error.to_string())?;
+        .map_err(|error| failure(Runner, error.to_string()))?;
     let mut values = BTreeMap::new();
     for (what, secret) in found {
         let Some((credential, sealed)) = secret else {
-            return Err(format!(
-                "the credential {what} does not exist; make it with credentials/create"
-            ));
+            let reason = format!("the credential {what} does not exist; make it with credentials/create");
+            return Err(failure(Credential, reason));
         };
         let value = vault::open(&app.keyring, tenant, credential.secret, &sealed).map_err(|error| {
-            format!(
+            let reason = format!(
                 "the credential \"{}\" cannot be decrypted: {error}",
                 credential.name
-            )
+            );
+            failure(Configuration, reason)
         })?;
         values.insert(credential.name, value.expose_secret().to_owned());
     }

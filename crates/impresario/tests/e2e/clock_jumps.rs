@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Bundle, Client, Server, Setup};
+use crate::support::{Bundle, Client, PATIENCE, Server, Setup, wait_until};
 
 fn start() -> (Server, Client, Value) {
     let server = Setup::at("2027-01-01T00:00:30Z").start();
@@ -151,4 +151,34 @@ fn a_small_correction_of_the_clock_leaves_the_ledger_alone() {
     assert_eq!(after.len(), before + 1);
     let missed: Vec<_> = after.iter().filter(|row| row["outcome"] == "missed").collect();
     assert_eq!((missed.len(), &missed[0]["missed"]), (1, &json!(48)), "{after:?}");
+}
+
+#[test]
+fn a_correction_that_the_store_refuses_is_tried_again() {
+    let server = Setup::at("2027-03-01T00:05:00Z").start();
+    let client = server.tenant("acme");
+    client.deploy(&Bundle::with("quick", "return 1;"));
+    let daily = client.schedule(json!({"workflow": "quick", "cron_expr": "0 12 * * *"}))["id"].clone();
+    server.set_clock("2027-04-01T12:00:00Z");
+    client.fired(&daily, "2027-04-01T12:00:00.000Z");
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the test holds the database behind the store's back"
+    )]
+    let database = rusqlite::Connection::open(server.data_dir().join("impresario.db")).unwrap();
+    database.execute_batch("BEGIN IMMEDIATE").unwrap();
+    server.set_clock("2027-03-01T00:10:00Z");
+    // The store waits 10 s for a foreign write before it gives up.
+    wait_until("a pass to fail", PATIENCE, || {
+        server.log().contains("a pass failed")
+    });
+    database.execute_batch("ROLLBACK").unwrap();
+    wait_until("the next fire to be where the clock says", PATIENCE, || {
+        client.get_schedule(&daily)["next_fire_at"] == "2027-03-01T12:00:00.000Z"
+    });
+    server.set_clock("2027-03-01T12:00:00Z");
+    assert_eq!(
+        client.fired(&daily, "2027-03-01T12:00:00.000Z")["outcome"],
+        "fired"
+    );
 }

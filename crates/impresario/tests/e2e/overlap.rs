@@ -256,6 +256,39 @@ fn missed_instants_are_made_up_for_one_by_one_beside_what_comes() {
 }
 
 #[test]
+fn a_backlog_takes_turns_with_what_comes_where_runs_must_not_overlap() {
+    for policy in ["skip", "buffer_one", "cancel_running"] {
+        let mut stage = Stage::new(Setup::at("2027-01-01T00:05:00Z"));
+        let id = stage.hourly(json!({"misfire_policy": "fire_all", "overlap_policy": policy}));
+        stage.server.kill();
+        stage.server.write_clock("2027-01-01T03:30:00Z");
+        stage.server.start_again();
+        let first = stage.client.fired(&id, "2027-01-01T01:00:00.000Z");
+        stage.client.job_is(&first["job_id"], "running");
+        // It waits for the run that makes up for one, and neither goes by nor ends it.
+        let live = stage.hour(&id, 4);
+        assert_eq!(outcome(&live), ("fired", "buffered"), "{policy}");
+        assert_eq!(
+            stage.client.job(&first["job_id"])["status"],
+            "running",
+            "{policy}"
+        );
+        stage.client.ok("jobs/cancel", json!({"id": first["job_id"]}));
+        stage.client.job_is(&live["job_id"], "running");
+        stage.let_others_by();
+        assert_eq!(
+            stage.client.get_schedule(&id)["catching_up"],
+            2,
+            "{policy}: the backlog waits in turn"
+        );
+        stage.open();
+        wait_until("the end of the backlog", PATIENCE, || {
+            stage.client.get_schedule(&id)["catching_up"] == 0 && jobs_of(&stage.client, &id) == (0, 4)
+        });
+    }
+}
+
+#[test]
 fn a_year_of_downtime_makes_no_burst_and_a_pause_ends_it() {
     let mut stage = Stage::new(Setup::at("2027-01-01T00:05:00Z"));
     let all =

@@ -86,7 +86,7 @@ fn only_declared_credentials_are_given_to_a_run_and_a_missing_one_is_named() {
     let job = client.run(json!({"workflow": "lacks"}));
     assert_eq!(
         (&job["status"], &job["failure_class"]),
-        (&json!("failed"), &json!("configuration"))
+        (&json!("failed"), &json!("credential"))
     );
     let error = job["error"].as_str().unwrap();
     assert!(

@@ -25,6 +25,7 @@ fn daily_at_nine(since: &str, cursor: &str) -> Schedule {
             enabled: true,
         },
         next_fire_at: Some(at(cursor)),
+        set_aside: false,
         pattern_since: at(since),
         last_fire_at: None,
         last_job_id: None,
@@ -39,23 +40,41 @@ fn daily_at_nine(since: &str, cursor: &str) -> Schedule {
     }
 }
 
-const ON_TIME: (bool, Option<Timestamp>) = (false, None);
-
 #[test]
-fn nothing_before_a_pattern_began_is_owed_however_wrong_the_clock_was() {
+fn nothing_before_a_pattern_began_fires_however_wrong_the_clock_was() {
     // Made on the 10th at noon; a clock a day behind put the cursor to the same day's nine.
     let schedule = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-10T09:00:00Z");
     let now = at("2027-01-10T12:05:00Z");
-    assert_eq!(schedule.first_owed(now), Some(at("2027-01-11T09:00:00Z")));
+    let plan = schedule.plan(now).unwrap();
     assert_eq!(
-        schedule.true_cursor(now, ON_TIME),
-        Some(at("2027-01-11T09:00:00Z"))
+        (plan.fire_at, plan.next),
+        (None, Some(at("2027-01-11T09:00:00Z")))
+    );
+    // It is not passed over in silence: by one of the two clocks it came.
+    let missed = plan.missed[0];
+    assert_eq!(
+        (missed.range.from, missed.range.count, missed.reason),
+        (at("2027-01-10T09:00:00Z"), 1, MissedReason::Down)
+    );
+    // After a longer outage the newest fires, if it is not one of those.
+    let plan = schedule.plan(at("2027-01-12T09:00:01Z")).unwrap();
+    assert_eq!(plan.fire_at, Some(at("2027-01-12T09:00:00Z")));
+    let ranges: Vec<_> = plan.missed.iter().map(|missed| missed.range.from).collect();
+    assert_eq!(ranges, [at("2027-01-10T09:00:00Z"), at("2027-01-11T09:00:00Z")]);
+    // While the begin lies ahead, what comes fires: which clock is right cannot be known.
+    let plan = schedule.plan(at("2027-01-10T09:00:00Z")).unwrap();
+    assert_eq!(
+        (plan.fire_at, plan.missed.len()),
+        (Some(at("2027-01-10T09:00:00Z")), 0)
     );
     // Only a real debt stays one.
     let owed = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-11T09:00:00Z");
     let later = at("2027-01-13T12:00:00Z");
     assert_eq!(owed.first_owed(later), Some(at("2027-01-11T09:00:00Z")));
-    assert_eq!(owed.true_cursor(later, ON_TIME), Some(at("2027-01-11T09:00:00Z")));
+    assert_eq!(
+        owed.true_cursor(later, false, None),
+        Some(at("2027-01-11T09:00:00Z"))
+    );
 }
 
 #[test]
@@ -63,14 +82,51 @@ fn a_cursor_that_a_clock_put_far_ahead_comes_back() {
     let schedule = daily_at_nine("2027-01-10T12:00:00Z", "2036-01-01T09:00:00Z");
     let now = at("2027-01-12T12:00:00Z");
     assert_eq!(
-        schedule.true_cursor(now, ON_TIME),
+        schedule.true_cursor(now, false, None),
         Some(at("2027-01-13T09:00:00Z"))
     );
     let accounted = Some(at("2027-01-11T09:00:00Z"));
     assert_eq!(
-        schedule.true_cursor(now, (true, accounted)),
+        schedule.true_cursor(now, true, accounted),
         Some(at("2027-01-12T09:00:00Z")),
         "owed since the 12th"
+    );
+}
+
+#[test]
+fn under_new_rules_the_nearest_instant_takes_the_place_of_the_next() {
+    // The rules have moved nine from ten; at half past nine, today's is owed: nobody has fired it.
+    let moved = daily_at_nine("2027-01-01T00:00:00Z", "2027-01-10T10:00:00Z");
+    let (now, yesterday) = (at("2027-01-10T09:30:00Z"), Some(at("2027-01-09T10:00:00Z")));
+    assert!(moved.is_misplaced());
+    assert_eq!(
+        moved.true_cursor(now, false, yesterday),
+        Some(at("2027-01-10T09:00:00Z"))
+    );
+    // The other way round today's has fired, at eight: nine is the same day's, and not fired once more.
+    let fired = daily_at_nine("2027-01-01T00:00:00Z", "2027-01-11T08:00:00Z");
+    let today = Some(at("2027-01-10T08:00:00Z"));
+    assert_eq!(
+        fired.true_cursor(now, false, today),
+        Some(at("2027-01-11T09:00:00Z"))
+    );
+    // What is on record is never owed again.
+    let on_record = Some(at("2027-01-10T09:00:00Z"));
+    assert_eq!(
+        moved.true_cursor(now, false, on_record),
+        Some(at("2027-01-11T09:00:00Z"))
+    );
+    assert!(!daily_at_nine("2027-01-01T00:00:00Z", "2027-01-10T09:00:00Z").is_misplaced());
+}
+
+#[test]
+fn one_that_was_set_aside_shows_no_next_fire_and_says_so() {
+    let mut schedule = daily_at_nine("2027-01-01T00:00:00Z", "2027-01-10T09:00:00Z");
+    schedule.set_aside = true;
+    let now = at("2027-01-09T12:00:00Z");
+    assert_eq!(
+        (schedule.shown_next_fire(now), schedule.state(now)),
+        (None, ScheduleState::SetAside)
     );
 }
 

@@ -8,6 +8,8 @@ mod realign;
 #[cfg(test)]
 mod tests;
 
+use std::time::{Duration, Instant};
+
 use jiff::Timestamp;
 
 pub use self::{
@@ -28,6 +30,10 @@ use crate::store::{
     error::Result,
     tx::{Tx, params},
 };
+
+/// How long one pass may hold up the other writes, as far as it consists of more than one schedule: after years of
+/// downtime there is much to count.
+const LONGEST_PASS: Duration = Duration::from_millis(200);
 
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -102,7 +108,11 @@ pub fn fire_due(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fi
         looked_at: due.len(),
         ..Fired::default()
     };
+    let begun = Instant::now();
     for (id, schedule) in due {
+        if begun.elapsed() > LONGEST_PASS {
+            break;
+        }
         let outcome = tx.isolated(|tx| {
             let schedule = schedule?;
             if let Some(fault) = schedule.draft.timing.pattern.fault() {
@@ -234,7 +244,7 @@ fn fire_instant(
         // Whether it may fire was asked before.
         Kind::CatchUp => Admission::Start,
         Kind::Live if policy == OverlapPolicy::Allow => Admission::Start,
-        Kind::Live => policy.admit(unfinished(tx, schedule.id)?.0),
+        Kind::Live => policy.admit(unfinished(tx, schedule.id)?),
     };
     let held = match admission {
         Admission::Skip => return skip(tx, schedule, at, moment),
@@ -243,7 +253,7 @@ fn fire_instant(
         Admission::Replace => {
             jobs::cancel_unfinished(tx, schedule.id, moment)?;
             // What was queued is gone now; what runs has yet to end.
-            unfinished(tx, schedule.id)?.0 != Unfinished::default()
+            unfinished(tx, schedule.id)? != Unfinished::default()
         }
     };
     let job: JobId = moment.id();
@@ -284,8 +294,8 @@ fn create_job(
     )
 }
 
-/// The jobs of a schedule's fires that are not finished, and how many of them make up for a missed instant.
-fn unfinished(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<(Unfinished, u64)> {
+/// The jobs of a schedule's fires that are not finished.
+fn unfinished(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<Unfinished> {
     let sql = "SELECT held, COUNT(*) AS jobs, CAST(SUM(catch_up) AS BIGINT) AS catching_up FROM jobs
                WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') GROUP BY held";
     let found = tx.query(sql, params![schedule], |row| {
@@ -296,15 +306,13 @@ fn unfinished(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<(Unfinished, u64)
         ))
     })?;
     let mut unfinished = Unfinished::default();
-    let mut catching_up = 0;
-    for (held, jobs, of_them) in found {
-        catching_up += of_them;
+    for (held, jobs, catching_up) in found {
         match held {
             true => unfinished.held = jobs,
-            false => unfinished.active = jobs,
+            false => (unfinished.active, unfinished.catching_up) = (jobs, catching_up),
         }
     }
-    Ok((unfinished, catching_up))
+    Ok(unfinished)
 }
 
 /// A fire that could not create a job counts as a failure of the schedule.
@@ -336,10 +344,11 @@ fn skip(tx: &mut Tx<'_>, schedule: &Schedule, at: Timestamp, moment: &Moment<'_>
     Ok(Outcome::Skipped)
 }
 
-/// Takes a schedule that cannot fire out of the loop's way, visibly. The next start looks at it again.
+/// Takes a schedule that cannot fire out of the loop's way, visibly. The next start looks at it again; its cursor stays,
+/// so that whoever can read it accounts for what has come meanwhile.
 fn quarantine(tx: &mut Tx<'_>, id: &str, reason: &str) -> Result<()> {
     tx.execute_one(
-        "UPDATE schedules SET next_fire_at = NULL, next_due_at = NULL, last_error = $2,
+        "UPDATE schedules SET next_due_at = NULL, last_error = $2,
            consecutive_failures = consecutive_failures + 1
          WHERE id = $1",
         params![id, reason],

@@ -280,21 +280,29 @@ fn make_way_of(tx: &mut Tx<'_>, job: &str) -> Result<()> {
     }
 }
 
-/// Cancels every job of the schedule's fires that is not finished: at once where it waits, and where it runs as soon as
-/// whoever runs it has ended it.
+/// Cancels every job of the schedule's fires that is not finished and does not make up for a missed instant: at once
+/// where it waits, and where it runs as soon as whoever runs it has ended it.
 pub(super) fn cancel_unfinished(tx: &mut Tx<'_>, schedule: ScheduleId, moment: &Moment<'_>) -> Result<()> {
     let sql = "SELECT id FROM jobs WHERE schedule_id = $1
-                 AND status IN ('queued', 'starting_browser', 'running') AND status = 'queued'";
+                 AND status IN ('queued', 'starting_browser', 'running') AND status = 'queued' AND catch_up = 0";
     let waiting: Vec<JobId> = tx.query(sql, params![schedule], |row| row.get("id"))?;
     for id in waiting {
         let sql = format!("{SELECT} WHERE j.id = $1 AND j.status = 'queued'");
-        if let Some(job) = tx.query_opt(&sql, params![id], read)? {
-            end(tx, job, Ending::Cancelled, moment)?;
+        match tx.query_opt(&sql, params![id], |row| Ok(read(row)))? {
+            Some(Ok(job)) => {
+                end(tx, job, Ending::Cancelled, moment)?;
+            }
+            Some(Err(error)) if error.is_of_the_row() => {
+                fail_unreadable(tx, &id.to_string(), &error, moment.now)?;
+            }
+            Some(Err(error)) => return Err(error),
+            None => {}
         }
     }
     tx.execute(
         "UPDATE jobs SET cancel_requested = 1
-         WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') AND status <> 'queued'",
+         WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') AND status <> 'queued'
+           AND catch_up = 0",
         params![schedule],
     )
     .map(|_| ())

@@ -30,7 +30,7 @@ use crate::store::{
 pub(super) const COLUMNS: &str = "id, tenant_id, workflow, name, description, tags, params, cron_expr, timezone, \
      start_at, end_at, jitter_seconds, misfire_policy, catchup_window_seconds, overlap_policy, \
      max_consecutive_failures, launch, callback_url, callback_secret_id, skip_callbacks, enabled, next_fire_at, \
-     last_fire_at, last_job_id, last_error, consecutive_failures, counted_failures, disabled_reason, disabled_at, \
+     next_due_at, last_fire_at, last_job_id, last_error, consecutive_failures, counted_failures, disabled_reason, disabled_at, \
      params_checked, params_error, pattern_since, created_at, updated_at, \
      (SELECT CAST(COALESCE(SUM(c.instants), 0) AS BIGINT) FROM catch_ups c WHERE c.schedule_id = schedules.id) \
        AS catching_up";
@@ -72,6 +72,8 @@ pub(super) fn read(row: &Row<'_>) -> Result<Schedule> {
             enabled: row.get("enabled")?,
         },
         next_fire_at: row.get("next_fire_at")?,
+        set_aside: row.get::<Option<i64>>("next_due_at")?.is_none()
+            && row.get::<Option<i64>>("next_fire_at")?.is_some(),
         last_fire_at: row.get("last_fire_at")?,
         last_job_id: row.get("last_job_id")?,
         last_error: row.get("last_error")?,
@@ -120,6 +122,7 @@ pub fn create(
         id,
         tenant,
         next_fire_at: draft.timing.next_after(now),
+        set_aside: false,
         draft,
         last_fire_at: None,
         last_job_id: None,
@@ -302,10 +305,18 @@ fn update(tx: &mut Tx<'_>, old: &Schedule, change: Change, moment: &Moment<'_>) 
     if moved.begins_anew
         && let Some(disabled) = &old.self_disabled
     {
-        fires::record_pause(tx, old, disabled.at.max(old.pattern_since), moment)?;
+        // A pattern that was changed meanwhile has told of what came before. A begin that lies ahead is a wrong clock's.
+        let begin = Some(old.pattern_since).filter(|begin| *begin <= now);
+        fires::record_pause(
+            tx,
+            old,
+            begin.map_or(disabled.at, |at| at.max(disabled.at)),
+            moment,
+        )?;
     }
     let new = Schedule {
         next_fire_at: moved.cursor,
+        set_aside: false,
         pattern_since: if moved.begins_anew { now } else { old.pattern_since },
         updated_at: now,
         counted_failures: if enabled_again { 0 } else { old.counted_failures },

@@ -70,14 +70,20 @@ pub fn record_key(tx: &mut Tx<'_>, key_id: &str) -> Result<()> {
     set(tx, KEY_ID, key_id)
 }
 
-/// Writes down that the time zones' rules are those of `version` now; the version before, where it was another one.
+/// The version of the time zones' rules that the database was last used with.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn tzdb_version(tx: &mut Tx<'_>, version: &str) -> Result<Option<String>> {
-    let before = get(tx, TZDB_VERSION)?.filter(|before| before != version);
-    set(tx, TZDB_VERSION, version)?;
-    Ok(before)
+pub fn tzdb_version(tx: &mut Tx<'_>) -> Result<Option<String>> {
+    get(tx, TZDB_VERSION)
+}
+
+/// Writes down that the time zones' rules are those of `version` from now on.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn record_tzdb_version(tx: &mut Tx<'_>, version: &str) -> Result<()> {
+    set(tx, TZDB_VERSION, version)
 }
 
 /// The smallest write there is, to see whether one goes through. The engine writes the page although nothing changes.

@@ -76,15 +76,12 @@ fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Out
     if let Some(fault) = schedule.draft.timing.pattern.fault() {
         return Ok(Outcome::Unreadable(fault.to_owned()));
     }
-    let (others, catching_up) = unfinished(tx, schedule.id)?;
+    let policy = schedule.draft.policies.overlap;
+    let may = policy.admits_catch_up(unfinished(tx, schedule.id)?);
     let oldest = oldest_of(tx, schedule.id)?;
-    let may = schedule
-        .draft
-        .policies
-        .overlap
-        .admits_catch_up(others, catching_up);
-    // Of several outages the oldest comes first. An instant that lies ahead is from a clock that was.
-    if !may || oldest != Some(owed.until) || schedule.due_at(owed.from) > moment.now {
+    // Of several outages the oldest comes first. An instant that lies ahead is from a clock that was; its share of the
+    // spread has no part in it, because it is late in any case.
+    if !may || oldest != Some(owed.until) || owed.from > moment.now {
         sleep(tx, owed)?;
         return Ok(Outcome::Nothing);
     }

@@ -5,13 +5,13 @@ use std::collections::BTreeSet;
 use jiff::Timestamp;
 
 use super::schedules;
-use crate::domain::{Schedule, ScheduleId};
+use crate::domain::{MissedReason, Range, Schedule, ScheduleId};
 use crate::store::{
     error::Result,
     tx::{Tx, params},
 };
 
-/// How many cursors one pass of [`realign`] looks at.
+/// How many schedules one pass of [`realign`] looks at.
 const LOOKED_AT_ONCE: u32 = 1_000;
 
 /// How far a realignment has come.
@@ -19,8 +19,6 @@ const LOOKED_AT_ONCE: u32 = 1_000;
 pub struct Realigned {
     /// Where the next pass goes on; `None` before the first.
     after: Option<String>,
-    /// Of which schedules something was taken back that lay ahead.
-    ahead: BTreeSet<ScheduleId>,
     /// Whether it has come to the end.
     pub done: bool,
     /// The schedules whose cursors the newest pass has moved: from where, and to where.
@@ -28,17 +26,16 @@ pub struct Realigned {
 }
 
 /// Puts cursors back where they belong: see [`Schedule::true_cursor`]. Looks at the schedules in the order of their
-/// ids, some at a time: called with what it gave, until that is `done`.
+/// ids, some at a time: called with what it gave, until that is `done`. Each pass is whole by itself: one that is cut
+/// off is made up for by the next realignment.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<Realigned> {
     state.moved.clear();
-    if state.after.is_none() {
-        state.ahead = take_back(tx, now)?;
-    }
+    let touched = touched_by_a_clock_ahead(tx, now)?;
     let sql = format!(
-        "SELECT {} FROM schedules WHERE enabled = 1 AND id > $1 ORDER BY id LIMIT $2",
+        "SELECT {} FROM schedules WHERE id > $1 ORDER BY id LIMIT $2",
         schedules::COLUMNS
     );
     let after = state.after.take().unwrap_or_default();
@@ -53,49 +50,92 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
         if schedule.draft.timing.pattern.fault().is_some() {
             continue;
         }
-        let ahead = schedule.fired_ahead(now) || state.ahead.contains(&schedule.id);
-        let mut accounted = None;
+        let ahead = schedule.fired_ahead(now) || touched.contains(&schedule.id);
         if ahead {
-            accounted = newest_until(tx, &schedule, now)?;
-            // What such a fire made up for has just been taken out of the ledger.
-            tx.execute(
-                "UPDATE fires SET missed = 0 WHERE schedule_id = $1 AND fire_at > $2 AND missed > 0",
-                params![schedule.id, now],
-            )?;
+            take_back(tx, &schedule, now)?;
         }
-        let cursor = schedule.true_cursor(now, (ahead, accounted));
+        if !schedule.draft.enabled {
+            continue;
+        }
+        let accounted = match ahead || schedule.is_misplaced() {
+            true => newest_until(tx, &schedule, now)?,
+            false => None,
+        };
+        let cursor = schedule.true_cursor(now, ahead, accounted);
         if cursor != schedule.next_fire_at {
             state.moved.push((schedule.id, schedule.next_fire_at, cursor));
         }
         // Where fires are spread, the share may have changed with the instants around them.
-        if cursor != schedule.next_fire_at || schedule.draft.timing.jitter_seconds > 0 {
+        if cursor != schedule.next_fire_at || schedule.set_aside || schedule.draft.timing.jitter_seconds > 0 {
             schedules::move_cursor(tx, &schedule, cursor)?;
         }
     }
     Ok(state)
 }
 
+/// The schedules of which something was written down, or put down to be made up for, that ends ahead of `now`, and those
+/// that disabled themselves then.
+fn touched_by_a_clock_ahead(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeSet<ScheduleId>> {
+    let sql = "SELECT schedule_id FROM fires WHERE outcome = 'missed' AND missed_until > $1
+               UNION SELECT schedule_id FROM catch_ups WHERE until_at > $1
+               UNION SELECT id FROM schedules WHERE disabled_at > $1";
+    let touched = tx.query(sql, params![now], |row| row.get("schedule_id"))?;
+    Ok(touched.into_iter().collect())
+}
+
 /// Takes back what a clock that was ahead has passed over: what of it is to come fires when it comes, and what has come
-/// is reckoned anew. Whose it was.
-fn take_back(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeSet<ScheduleId>> {
-    let sql = "SELECT DISTINCT schedule_id FROM fires WHERE outcome = 'missed' AND missed_until > $1";
-    let of_ranges = tx.query(sql, params![now], |row| row.get::<ScheduleId>("schedule_id"))?;
-    let mut whose: BTreeSet<ScheduleId> = of_ranges.into_iter().collect();
-    let sql = "DELETE FROM fires WHERE outcome = 'missed' AND missed_until > $1";
-    tx.execute(sql, params![now])?;
-    let sql = "SELECT schedule_id, from_at, until_at FROM catch_ups WHERE until_at > $1";
-    let owed = tx.query(sql, params![now], |row| {
-        Ok((
-            row.get::<ScheduleId>("schedule_id")?,
-            row.get::<Timestamp>("until_at")?,
-        ))
+/// is reckoned anew, where the schedule is enabled and nothing but the clock was the reason.
+fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<()> {
+    let sql = "SELECT fire_at, missed_until, missed, reason FROM fires
+               WHERE schedule_id = $1 AND outcome = 'missed' AND missed_until > $2";
+    let ranges = tx.query(sql, params![schedule.id, now], |row| {
+        let range = Range {
+            from: row.get("fire_at")?,
+            until: row.get("missed_until")?,
+            count: row.get("missed")?,
+        };
+        Ok((range, row.get::<Option<String>>("reason")?))
     })?;
-    for (schedule, until) in owed {
-        let sql = "DELETE FROM catch_ups WHERE schedule_id = $1 AND until_at = $2";
-        tx.execute_one(sql, params![schedule, until])?;
-        whose.insert(schedule);
+    for (range, reason) in ranges {
+        let timing = &schedule.draft.timing;
+        // A range of a pattern that is no more names instants that nothing else will account for: it stays.
+        if Range::count(timing, range.from, range.until) != range {
+            continue;
+        }
+        let by_the_clock = [
+            MissedReason::Down,
+            MissedReason::OutsideCatchUp,
+            MissedReason::OverLimit,
+        ]
+        .iter()
+        .any(|by| reason.as_deref().is_none_or(|reason| reason == by.as_str()));
+        let anew = schedule.draft.enabled && by_the_clock && range.from > schedule.pattern_since.min(now);
+        let just_after = now
+            .checked_add(jiff::SignedDuration::from_millis(1))
+            .unwrap_or(now);
+        let has_come = timing.previous_before(just_after).filter(|at| *at >= range.from);
+        match has_come.filter(|_| !anew) {
+            Some(until) => {
+                let left = Range::count(timing, range.from, until);
+                let sql =
+                    "UPDATE fires SET missed_until = $3, missed = $4 WHERE schedule_id = $1 AND fire_at = $2";
+                tx.execute_one(sql, params![schedule.id, range.from, left.until, left.count])?;
+            }
+            None => {
+                let sql = "DELETE FROM fires WHERE schedule_id = $1 AND fire_at = $2 AND outcome = 'missed'";
+                tx.execute_one(sql, params![schedule.id, range.from])?;
+            }
+        }
     }
-    Ok(whose)
+    // What a fire made up for that lies ahead has just been taken out of the ledger.
+    tx.execute(
+        "UPDATE fires SET missed = 0 WHERE schedule_id = $1 AND fire_at > $2 AND missed > 0 AND outcome <> 'missed'",
+        params![schedule.id, now],
+    )?;
+    let sql = "DELETE FROM catch_ups WHERE schedule_id = $1 AND until_at > $2";
+    tx.execute(sql, params![schedule.id, now])?;
+    let sql = "UPDATE schedules SET disabled_at = $2 WHERE id = $1 AND disabled_at > $2";
+    tx.execute(sql, params![schedule.id, now]).map(|_| ())
 }
 
 /// The newest instant of a schedule that is not after `now` and is accounted for: in its ledger, or waiting to be made
@@ -106,5 +146,6 @@ fn newest_until(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<
     let fired: Option<Timestamp> = tx.query_opt(sql, params![schedule.id, now], |row| row.get("newest"))?;
     let sql = "SELECT until_at FROM catch_ups WHERE schedule_id = $1 ORDER BY until_at DESC LIMIT 1";
     let owed: Option<Timestamp> = tx.query_opt(sql, params![schedule.id], |row| row.get("until_at"))?;
-    Ok(fired.max(owed))
+    // A range of a pattern that is no more may still end ahead.
+    Ok(fired.max(owed).map(|newest| newest.min(now)))
 }
