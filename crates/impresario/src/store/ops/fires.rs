@@ -19,8 +19,8 @@ pub(super) use self::{
 };
 use super::{Moment, events, jobs, outcomes, schedules};
 use crate::domain::{
-    Admission, DeploymentId, FirePlan, JobId, Missed, OverlapPolicy, Schedule, ScheduleEvent, ScheduleId,
-    Unfinished, WorkflowId,
+    Admission, DeploymentId, FirePlan, JobId, MisfirePolicy, Missed, OverlapPolicy, Schedule, ScheduleEvent,
+    ScheduleId, Unfinished, WorkflowId,
 };
 use crate::store::{
     error::Result,
@@ -173,6 +173,10 @@ fn fire(
     }
     if let Some(owed) = plan.owed {
         catch_up::owe(tx, schedule, owed, moment)?;
+    }
+    // Only a policy that has one fire stand for all makes up for them by it.
+    if schedule.draft.policies.misfire != MisfirePolicy::FireOnce {
+        passed = 0;
     }
     match plan.fire_at {
         Some(at) => fire_instant(tx, schedule, (at, passed), target, Kind::Live, moment),
