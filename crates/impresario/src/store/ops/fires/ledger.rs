@@ -61,14 +61,8 @@ pub(super) fn note_outcome(
     )
 }
 
-/// Writes down the instants of a range that are in no other row, and says how many they are: some may have fired
-/// before a clock was set back.
-pub(super) fn record_missed(
-    tx: &mut Tx<'_>,
-    schedule: &Schedule,
-    Missed { range, reason }: Missed,
-    now: Timestamp,
-) -> Result<u64> {
+/// Of a range, what no other row speaks of: some of it may have fired before a clock was set back.
+fn unclaimed(tx: &mut Tx<'_>, schedule: &Schedule, range: Range) -> Result<Option<Range>> {
     let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'";
     let known: BTreeSet<Timestamp> = tx
         .query(sql, params![schedule.id, range.from, range.until], |row| {
@@ -76,12 +70,28 @@ pub(super) fn record_missed(
         })?
         .into_iter()
         .collect();
-    let mut from = Some(range.from);
-    while let Some(at) = from.filter(|at| known.contains(at)) {
-        from = schedule.draft.timing.next_after(at);
+    let timing = &schedule.draft.timing;
+    let is_known = |at: &Timestamp| known.contains(at);
+    let (mut from, mut until) = (Some(range.from), Some(range.until));
+    while let Some(at) = from.filter(is_known) {
+        from = timing.next_after(at);
+    }
+    while let Some(at) = until.filter(is_known) {
+        until = timing.previous_before(at);
     }
     let count = range.count.saturating_sub(known.len() as u64);
-    let Some(from) = from.filter(|from| count > 0 && *from <= range.until) else {
+    let ends = from.zip(until).filter(|(from, until)| count > 0 && from <= until);
+    Ok(ends.map(|(from, until)| Range { from, until, count }))
+}
+
+/// Writes down the instants of a range that are in no other row, and says how many they are.
+pub(super) fn record_missed(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    Missed { range, reason }: Missed,
+    now: Timestamp,
+) -> Result<u64> {
+    let Some(Range { from, until, count }) = unclaimed(tx, schedule, range)? else {
         return Ok(0);
     };
     let error = match range.is_cut_short() {
@@ -100,7 +110,7 @@ pub(super) fn record_missed(
             schedule.tenant,
             now,
             count,
-            range.until,
+            until,
             reason.as_str(),
             error
         ],

@@ -1,8 +1,8 @@
 //! Cursors, put back where they belong after a clock that was wrong, or under new rules of a time zone.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::schedules;
 use crate::domain::{Schedule, ScheduleId};
@@ -19,8 +19,8 @@ const LOOKED_AT_ONCE: u32 = 1_000;
 pub struct Realigned {
     /// Where the next pass goes on; `None` before the first.
     after: Option<String>,
-    /// Of which schedules something was taken back that lay ahead.
-    ahead: BTreeSet<ScheduleId>,
+    /// Of which schedules something was taken back that lay ahead, and where it begins if not ahead as well.
+    ahead: BTreeMap<ScheduleId, Option<Timestamp>>,
     /// Whether it has come to the end.
     pub done: bool,
     /// The schedules whose cursors the newest pass has moved: from where, and to where.
@@ -53,10 +53,15 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
         if schedule.draft.timing.pattern.fault().is_some() {
             continue;
         }
-        let ahead = schedule.fired_ahead(now) || state.ahead.contains(&schedule.id);
+        let taken = state.ahead.get(&schedule.id);
+        let ahead = schedule.fired_ahead(now) || taken.is_some();
         let mut accounted = None;
         if ahead {
-            accounted = newest_until(tx, &schedule, now)?;
+            let before = |at: Timestamp| at.checked_sub(SignedDuration::from_millis(1)).unwrap_or(at);
+            accounted = match taken.copied().flatten() {
+                Some(begin) => Some(before(begin)),
+                None => newest_until(tx, &schedule, now)?,
+            };
             // What such a fire made up for has just been taken out of the ledger.
             tx.execute(
                 "UPDATE fires SET missed = 0 WHERE schedule_id = $1 AND fire_at > $2 AND missed > 0",
@@ -76,24 +81,28 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
 }
 
 /// Takes back what a clock that was ahead has passed over: what of it is to come fires when it comes, and what has come
-/// is reckoned anew. Whose it was.
-fn take_back(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeSet<ScheduleId>> {
-    let sql = "SELECT DISTINCT schedule_id FROM fires WHERE outcome = 'missed' AND missed_until > $1";
-    let of_ranges = tx.query(sql, params![now], |row| row.get::<ScheduleId>("schedule_id"))?;
-    let mut whose: BTreeSet<ScheduleId> = of_ranges.into_iter().collect();
-    let sql = "DELETE FROM fires WHERE outcome = 'missed' AND missed_until > $1";
-    tx.execute(sql, params![now])?;
-    let sql = "SELECT schedule_id, from_at, until_at FROM catch_ups WHERE until_at > $1";
-    let owed = tx.query(sql, params![now], |row| {
-        Ok((
-            row.get::<ScheduleId>("schedule_id")?,
-            row.get::<Timestamp>("until_at")?,
-        ))
-    })?;
-    for (schedule, until) in owed {
-        let sql = "DELETE FROM catch_ups WHERE schedule_id = $1 AND until_at = $2";
-        tx.execute_one(sql, params![schedule, until])?;
-        whose.insert(schedule);
+/// is reckoned anew. Whose it was, and where that begins: later rows, from before the clock went back, say nothing of
+/// what lies before them.
+fn take_back(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeMap<ScheduleId, Option<Timestamp>>> {
+    let mut whose = BTreeMap::new();
+    for (table, from, until) in [
+        ("fires", "fire_at", "missed_until"),
+        ("catch_ups", "from_at", "until_at"),
+    ] {
+        let sql = format!("SELECT schedule_id, {from} AS from_at FROM {table} WHERE {until} > $1");
+        let ranges = tx.query(&sql, params![now], |row| {
+            Ok((
+                row.get::<ScheduleId>("schedule_id")?,
+                row.get::<Timestamp>("from_at")?,
+            ))
+        })?;
+        for (id, from) in ranges {
+            let begin: &mut Option<Timestamp> = whose.entry(id).or_default();
+            if from <= now {
+                *begin = Some(begin.map_or(from, |begin| begin.min(from)));
+            }
+        }
+        tx.execute(&format!("DELETE FROM {table} WHERE {until} > $1"), params![now])?;
     }
     Ok(whose)
 }
@@ -101,10 +110,15 @@ fn take_back(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeSet<ScheduleId>> {
 /// The newest instant of a schedule that is not after `now` and is accounted for: in its ledger, or waiting to be made
 /// up for.
 fn newest_until(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<Option<Timestamp>> {
-    let sql = "SELECT COALESCE(missed_until, fire_at) AS newest FROM fires
-               WHERE schedule_id = $1 AND fire_at <= $2 ORDER BY fire_at DESC LIMIT 1";
-    let fired: Option<Timestamp> = tx.query_opt(sql, params![schedule.id, now], |row| row.get("newest"))?;
+    let sql =
+        "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at <= $2 ORDER BY fire_at DESC LIMIT 1";
+    let fired: Option<Timestamp> = tx.query_opt(sql, params![schedule.id, now], |row| row.get("fire_at"))?;
+    // A range may reach beyond what fired within it before the clock was set back.
+    let sql = "SELECT missed_until FROM fires WHERE schedule_id = $1 AND fire_at <= $2 AND outcome = 'missed'
+               ORDER BY fire_at DESC LIMIT 1";
+    let missed: Option<Timestamp> =
+        tx.query_opt(sql, params![schedule.id, now], |row| row.get("missed_until"))?;
     let sql = "SELECT until_at FROM catch_ups WHERE schedule_id = $1 ORDER BY until_at DESC LIMIT 1";
     let owed: Option<Timestamp> = tx.query_opt(sql, params![schedule.id], |row| row.get("until_at"))?;
-    Ok(fired.max(owed))
+    Ok(fired.max(missed).max(owed))
 }
