@@ -44,4 +44,5 @@ mod schedules_create;
 mod schedules_list;
 mod schedules_rules;
 mod schedules_update;
+mod simulation;
 mod tenants;
