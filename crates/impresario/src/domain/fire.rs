@@ -142,7 +142,7 @@ pub struct Due<'a> {
 pub fn plan_fire(due: &Due<'_>, now: Timestamp) -> Option<FirePlan> {
     let newest = newest_due(due, now)?;
     let late = now.duration_since(due.timing.due_at(due.id, newest));
-    let window = SignedDuration::from_secs(due.policies.catchup_window_seconds.into()).max(ON_TIME);
+    let window = due.policies.window();
     let (on_time, in_window) = (late <= ON_TIME, late <= window);
     let fires = match due.policies.misfire {
         MisfirePolicy::FireOnce => in_window,

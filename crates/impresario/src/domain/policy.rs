@@ -1,6 +1,10 @@
 //! What an owner decides about fires that cannot simply go ahead: missed ones, overlapping ones, and a schedule that
 //! fails again and again.
 
+use jiff::SignedDuration;
+
+use super::ON_TIME;
+
 /// What becomes of instants that nobody could fire in time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MisfirePolicy {
@@ -81,6 +85,14 @@ impl Default for Policies {
             overlap: OverlapPolicy::default(),
             max_consecutive_failures: None,
         }
+    }
+}
+
+impl Policies {
+    /// How late an instant may be acted on: what is on time is never too late.
+    #[must_use]
+    pub fn window(&self) -> SignedDuration {
+        SignedDuration::from_secs(self.catchup_window_seconds.into()).max(ON_TIME)
     }
 }
 

@@ -51,5 +51,6 @@ mod schedules_create;
 mod schedules_list;
 mod schedules_rules;
 mod schedules_update;
+mod simulation;
 mod spread;
 mod tenants;

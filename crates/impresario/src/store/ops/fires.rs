@@ -146,6 +146,18 @@ pub(super) fn settle(tx: &mut Tx<'_>, schedule: &Schedule, moment: &Moment<'_>) 
     Ok(true)
 }
 
+/// Fires one instant that is owed, whatever its share of the spread.
+pub(super) fn fire_now(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    at: Timestamp,
+    moment: &Moment<'_>,
+) -> Result<()> {
+    schedules::move_cursor(tx, schedule, schedule.draft.timing.next_after(at))?;
+    let target = target(tx, schedule)?;
+    fire_instant(tx, schedule, (at, 0), target, Kind::Live, moment).map(|_| ())
+}
+
 /// The deployed workflow that a schedule's jobs run.
 #[derive(Debug, Clone, Copy)]
 struct Target {

@@ -338,7 +338,16 @@ fn update(tx: &mut Tx<'_>, old: &Schedule, change: Change, moment: &Moment<'_>) 
         ..old.clone()
     };
     write(tx, &new)?;
-    Ok(new)
+    // Its overlap policy may now let start what waits to be made up for.
+    fires::wake(tx, new.id)?;
+    // By its new share an owed instant may be over. It was in time when the change came, so it fires now, however late
+    // it would be by that share.
+    let over = new
+        .first_owed(now)
+        .filter(|at| new.draft.enabled && new.due_at(*at) <= now);
+    let Some(at) = over else { return Ok(new) };
+    fires::fire_now(tx, &new, at, moment)?;
+    Ok(by_id(tx, new.id)?.unwrap_or(new))
 }
 
 /// Writes down what a change takes back.

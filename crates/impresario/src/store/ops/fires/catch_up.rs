@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use super::{Fired, Kind, Moment, Outcome, fire_instant, ledger, schedules, target, unfinished};
+use super::{Fired, Kind, Moment, Outcome, fire_instant, ledger, missed_now, schedules, target, unfinished};
 use crate::domain::{Missed, MissedReason, Range, Schedule, ScheduleId};
 use crate::store::{
     error::Result,
@@ -85,24 +85,56 @@ fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Out
         sleep(tx, owed)?;
         return Ok(Outcome::Nothing);
     }
+    if let Some(range) = outside_window(&schedule, owed, moment.now) {
+        go_on(tx, &schedule, owed, (range.until, range.count), moment)?;
+        let missed = Missed {
+            range,
+            reason: MissedReason::OutsideCatchUp,
+        };
+        return missed_now(tx, &schedule, missed, moment).map(|_| Outcome::Nothing);
+    }
     let target = target(tx, &schedule)?;
     if target.is_some_and(|target| target.is_unchecked(&schedule)) {
         return Ok(Outcome::Unchecked(schedule.id));
     }
     // The place in the list first: the fire may end in the schedule's disabling itself.
-    match schedule.draft.timing.next_after(owed.from).filter(|next| *next <= owed.until) {
+    go_on(tx, &schedule, owed, (owed.from, 1), moment)?;
+    fire_instant(tx, &schedule, (owed.from, 0), target, Kind::CatchUp, moment)
+}
+
+/// What has become too late while it waited for its turn.
+fn outside_window(schedule: &Schedule, owed: &CatchUp, now: Timestamp) -> Option<Range> {
+    let timing = &schedule.draft.timing;
+    let late = |at: &Timestamp| {
+        *at <= owed.until && now.duration_since(schedule.due_at(*at)) > schedule.draft.policies.window()
+    };
+    let mut newest = Some(owed.from).filter(late)?;
+    while let Some(next) = timing.next_after(newest).filter(late) {
+        newest = next;
+    }
+    Some(Range::count(timing, owed.from, newest))
+}
+
+/// Takes the instants up to `done` off the list.
+fn go_on(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    owed: &CatchUp,
+    (done, count): (Timestamp, u64),
+    moment: &Moment<'_>,
+) -> Result<()> {
+    match schedule.draft.timing.next_after(done).filter(|next| *next <= owed.until) {
         Some(next) => tx.execute_one(
-            "UPDATE catch_ups SET from_at = $3, instants = CASE WHEN instants > 1 THEN instants - 1 ELSE 1 END,
+            "UPDATE catch_ups SET from_at = $3, instants = CASE WHEN instants > $5 THEN instants - $5 ELSE 1 END,
                served_at = $4
              WHERE schedule_id = $1 AND until_at = $2",
-            params![owed.schedule, owed.until, next, moment.now],
-        )?,
+            params![owed.schedule, owed.until, next, moment.now, count],
+        ),
         None => {
             forget(tx, owed)?;
-            wake(tx, owed.schedule)?;
+            wake(tx, owed.schedule)
         }
     }
-    fire_instant(tx, &schedule, (owed.from, 0), target, Kind::CatchUp, moment)
 }
 
 fn oldest_of(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<Option<Timestamp>> {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::schedules;
 use crate::domain::{MissedReason, Range, Schedule, ScheduleId};
@@ -51,15 +51,18 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
             continue;
         }
         let ahead = schedule.fired_ahead(now) || touched.contains(&schedule.id);
-        if ahead {
-            take_back(tx, &schedule, now)?;
-        }
+        let begin = match ahead {
+            true => take_back(tx, &schedule, now)?,
+            false => None,
+        };
         if !schedule.draft.enabled {
             continue;
         }
-        let accounted = match ahead || schedule.is_misplaced() {
-            true => newest_until(tx, &schedule, now)?,
-            false => None,
+        let accounted = match begin {
+            // Later rows, from before the clock went back, say nothing of what lies before them.
+            Some(begin) => begin.checked_sub(SignedDuration::from_millis(1)).ok(),
+            None if ahead || schedule.is_misplaced() => newest_until(tx, &schedule, now)?,
+            None => None,
         };
         let cursor = schedule.true_cursor(now, ahead, accounted);
         if cursor != schedule.next_fire_at {
@@ -74,18 +77,20 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
 }
 
 /// The schedules of which something was written down, or put down to be made up for, that ends ahead of `now`, and those
-/// that disabled themselves then.
+/// that disabled themselves then, or were changed then while they were.
 fn touched_by_a_clock_ahead(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeSet<ScheduleId>> {
     let sql = "SELECT schedule_id FROM fires WHERE outcome = 'missed' AND missed_until > $1
                UNION SELECT schedule_id FROM catch_ups WHERE until_at > $1
-               UNION SELECT id FROM schedules WHERE disabled_at > $1";
+               UNION SELECT id FROM schedules WHERE disabled_at IS NOT NULL AND (disabled_at > $1 OR pattern_since > $1)";
     let touched = tx.query(sql, params![now], |row| row.get("schedule_id"))?;
     Ok(touched.into_iter().collect())
 }
 
 /// Takes back what a clock that was ahead has passed over: what of it is to come fires when it comes, and what has come
-/// is reckoned anew, where the schedule is enabled and nothing but the clock was the reason.
-fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<()> {
+/// is reckoned anew, where the schedule is enabled and nothing but the clock was the reason. Where that begins, if it is
+/// not ahead as well.
+fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<Option<Timestamp>> {
+    let mut begins = Vec::new();
     let sql = "SELECT fire_at, missed_until, missed, reason FROM fires
                WHERE schedule_id = $1 AND outcome = 'missed' AND missed_until > $2";
     let ranges = tx.query(sql, params![schedule.id, now], |row| {
@@ -110,9 +115,7 @@ fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<()>
         .iter()
         .any(|by| reason.as_deref().is_none_or(|reason| reason == by.as_str()));
         let anew = schedule.draft.enabled && by_the_clock && range.from > schedule.pattern_since.min(now);
-        let just_after = now
-            .checked_add(jiff::SignedDuration::from_millis(1))
-            .unwrap_or(now);
+        let just_after = now.checked_add(SignedDuration::from_millis(1)).unwrap_or(now);
         let has_come = timing.previous_before(just_after).filter(|at| *at >= range.from);
         match has_come.filter(|_| !anew) {
             Some(until) => {
@@ -124,6 +127,7 @@ fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<()>
             None => {
                 let sql = "DELETE FROM fires WHERE schedule_id = $1 AND fire_at = $2 AND outcome = 'missed'";
                 tx.execute_one(sql, params![schedule.id, range.from])?;
+                begins.push(range.from);
             }
         }
     }
@@ -132,20 +136,35 @@ fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<()>
         "UPDATE fires SET missed = 0 WHERE schedule_id = $1 AND fire_at > $2 AND missed > 0 AND outcome <> 'missed'",
         params![schedule.id, now],
     )?;
-    let sql = "DELETE FROM catch_ups WHERE schedule_id = $1 AND until_at > $2";
-    tx.execute(sql, params![schedule.id, now])?;
-    let sql = "UPDATE schedules SET disabled_at = $2 WHERE id = $1 AND disabled_at > $2";
-    tx.execute(sql, params![schedule.id, now]).map(|_| ())
+    let sql = "DELETE FROM catch_ups WHERE schedule_id = $1 AND until_at > $2 RETURNING from_at";
+    begins.extend(tx.query(sql, params![schedule.id, now], |row| {
+        row.get::<Timestamp>("from_at")
+    })?);
+    if schedule.self_disabled.is_some() {
+        // What comes from now on is told when it is enabled.
+        tx.execute_one(
+            "UPDATE schedules SET disabled_at = CASE WHEN disabled_at > $2 THEN $2 ELSE disabled_at END,
+               pattern_since = CASE WHEN pattern_since > $2 THEN $2 ELSE pattern_since END
+             WHERE id = $1",
+            params![schedule.id, now],
+        )?;
+    }
+    Ok(begins.into_iter().filter(|begin| *begin <= now).min())
 }
 
 /// The newest instant of a schedule that is not after `now` and is accounted for: in its ledger, or waiting to be made
 /// up for.
 fn newest_until(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<Option<Timestamp>> {
-    let sql = "SELECT COALESCE(missed_until, fire_at) AS newest FROM fires
-               WHERE schedule_id = $1 AND fire_at <= $2 ORDER BY fire_at DESC LIMIT 1";
-    let fired: Option<Timestamp> = tx.query_opt(sql, params![schedule.id, now], |row| row.get("newest"))?;
+    let sql =
+        "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at <= $2 ORDER BY fire_at DESC LIMIT 1";
+    let fired: Option<Timestamp> = tx.query_opt(sql, params![schedule.id, now], |row| row.get("fire_at"))?;
+    // A range may reach beyond what fired within it before the clock was set back.
+    let sql = "SELECT missed_until FROM fires WHERE schedule_id = $1 AND fire_at <= $2 AND outcome = 'missed'
+               ORDER BY fire_at DESC LIMIT 1";
+    let missed: Option<Timestamp> =
+        tx.query_opt(sql, params![schedule.id, now], |row| row.get("missed_until"))?;
     let sql = "SELECT until_at FROM catch_ups WHERE schedule_id = $1 ORDER BY until_at DESC LIMIT 1";
     let owed: Option<Timestamp> = tx.query_opt(sql, params![schedule.id], |row| row.get("until_at"))?;
     // A range of a pattern that is no more may still end ahead.
-    Ok(fired.max(owed).map(|newest| newest.min(now)))
+    Ok(fired.max(missed).max(owed).map(|newest| newest.min(now)))
 }
