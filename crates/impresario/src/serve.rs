@@ -22,6 +22,22 @@ pub struct Server {
     tasks: TaskTracker,
 }
 
+/// How long an address may still be taken by a server that has just been killed, and how often it is tried.
+const ADDRESS_WAIT: (Duration, u32) = (Duration::from_millis(100), 20);
+
+/// Takes the address, with patience where somebody has it: what a killed server was about to start may keep its
+/// sockets for a moment.
+async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
+    let (pause, tries) = ADDRESS_WAIT;
+    for _ in 1..tries {
+        match TcpListener::bind(listen).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => tokio::time::sleep(pause).await,
+            bound => return bound,
+        }
+    }
+    TcpListener::bind(listen).await
+}
+
 impl Server {
     /// Binds, settles what an earlier server left, and starts every loop.
     ///
@@ -29,7 +45,7 @@ impl Server {
     /// Sentences that say what is in the way.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
         let listen = settings.listen;
-        let listener = TcpListener::bind(listen)
+        let listener = bind(listen)
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context("the address that was taken")?;
@@ -141,5 +157,23 @@ impl Signals {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_comes_free_soon_is_taken_and_one_that_does_not_is_refused() {
+        let other = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = other.local_addr().unwrap();
+        let refused = bind(address).await.unwrap_err();
+        assert_eq!(refused.kind(), std::io::ErrorKind::AddrInUse);
+        let (bound, ()) = tokio::join!(bind(address), async {
+            tokio::task::yield_now().await;
+            drop(other);
+        });
+        assert_eq!(bound.unwrap().local_addr().unwrap(), address);
     }
 }

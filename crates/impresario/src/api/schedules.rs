@@ -148,7 +148,7 @@ pub(super) async fn update(
         input.report("params", params::flaws(&workflow, params).await);
         checked = Some(workflow.deployment.id);
     }
-    if let Err(flaws) = patch.clone().apply(&before.draft, app.clock.now()) {
+    if let Err(flaws) = patch.clone().apply(&before.draft) {
         for (field, flaw) in flaws {
             input.report(field, vec![flaw]);
         }
@@ -164,7 +164,7 @@ pub(super) async fn update(
         .write("update_schedule", move |tx| {
             let moment = Moment::of(&*clock, &ids);
             schedules::change(tx, (tenant.0, id), &moment, |before| {
-                let (draft, callback) = patch.apply(before, moment.now)?;
+                let (draft, callback) = patch.apply(before)?;
                 Ok(Change {
                     draft,
                     secret: callback.new_secret,

@@ -158,13 +158,47 @@ pub(super) fn instant(value: &Value) -> Result<Timestamp, Flaw> {
     let text = value
         .as_str()
         .ok_or_else(|| wrong_type("an instant such as \"2026-05-17T01:15:00Z\"", value))?;
+    let flaw = |code, what: &str| Flaw::new(code, format!("{} {what}", quoted(text)));
+    if !has_shape_of_an_instant(text) {
+        return Err(flaw(
+            "invalid_format",
+            "is not an RFC 3339 instant such as 2026-05-17T01:15:00Z",
+        ));
+    }
     text.parse().map_err(|_| {
-        let message = format!(
-            "{} is not an RFC 3339 instant such as 2026-05-17T01:15:00Z",
-            quoted(text)
-        );
-        Flaw::new("invalid_format", message)
+        let what = "is no instant of the calendar, or later than 9999-12-30T22:00:00Z, the last one there is";
+        flaw("invalid_value", what)
     })
+}
+
+/// RFC 3339, section 5.6: the parser takes more, such as a comma for the point, a zone's name, or seconds in an offset.
+fn has_shape_of_an_instant(text: &str) -> bool {
+    const BEGIN: &str = "dddd-dd-ddTdd:dd:dd";
+    let fits = |text: &[u8], shape: &str| {
+        text.len() == shape.len()
+            && text.iter().zip(shape.bytes()).all(|(byte, shape)| match shape {
+                b'd' => byte.is_ascii_digit(),
+                b'T' => matches!(byte, b'T' | b't' | b' '),
+                other => *byte == other,
+            })
+    };
+    let Some((begin, rest)) = text.as_bytes().split_at_checked(BEGIN.len()) else {
+        return false;
+    };
+    let digits = match rest {
+        [b'.', fraction @ ..] => fraction.iter().take_while(|byte| byte.is_ascii_digit()).count(),
+        _ => 0,
+    };
+    let fraction = if rest.first() == Some(&b'.') {
+        1 + digits
+    } else {
+        0
+    };
+    let offset = &rest[fraction..];
+    let hours = || offset.get(1..3).is_some_and(|hours| hours <= b"23".as_slice());
+    fits(begin, BEGIN)
+        && (rest.first() != Some(&b'.') || digits > 0)
+        && (matches!(offset, [b'Z' | b'z']) || (fits(offset, "+dd:dd") || fits(offset, "-dd:dd")) && hours())
 }
 
 pub(super) fn choice<T: Copy>(value: &Value, choices: &[(&str, T)]) -> Result<T, Flaw> {

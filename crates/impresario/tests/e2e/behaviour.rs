@@ -42,6 +42,14 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
         (json!({"name": "a\u{7}"}), &["name"]),
         (json!({"name": "n".repeat(101)}), &["name"]),
         (json!({"name": 7}), &["name"]),
+        (json!({"name": "\u{202e}evil"}), &["name"]),
+        (json!({"name": "\u{200b}"}), &["name"]),
+        (json!({"start_at": "2027-02-01T00:00:00+25:00"}), &["start_at"]),
+        (json!({"start_at": "2027-02-01T00:00:00,5Z"}), &["start_at"]),
+        (json!({"start_at": "2027-02-01T00:00:00Z[UTC]"}), &["start_at"]),
+        (json!({"start_at": "2027-02-01"}), &["start_at"]),
+        (json!({"start_at": "2027-02-30T00:00:00Z"}), &["start_at"]),
+        (json!({"end_at": "9999-12-31T23:59:59Z"}), &["end_at"]),
         (json!({"description": "d".repeat(1_001)}), &["description"]),
         (json!({"tags": "a"}), &["tags"]),
         (json!({"tags": ["a", "", "b\n"]}), &["tags.1"]),
@@ -143,8 +151,14 @@ fn an_update_changes_one_at_a_time_and_null_is_the_default() {
         (&again["state"], &again["next_fire_at"]),
         (&json!("active"), &json!("2027-01-01T09:00:00.000Z"))
     );
-    let none = json!({"id": id, "start_at": "2027-01-04T10:00:00Z"});
-    assert_eq!(client.issues("schedules/update", none), ["end_at"]);
+    // Bounds that leave no fire end it as well.
+    let none = update("start_at", &json!("2027-01-04T10:00:00Z"));
+    assert_eq!(
+        (&none["state"], &none["next_fire_at"]),
+        (&json!("finished"), &json!(null))
+    );
+    let order = json!({"id": id, "end_at": "2027-01-04T10:00:00Z"});
+    assert_eq!(client.issues("schedules/update", order), ["end_at"]);
 }
 
 #[test]

@@ -141,7 +141,10 @@ fn within_the_window_a_smaller_spread_that_is_over_fires_at_once() {
     let stage = Stage::new();
     stage.enter_the_window();
     let after = stage.update(json!({"jitter_seconds": 0}));
-    assert_eq!(after["next_due_at"], NOMINAL);
+    assert_eq!(
+        (&after["last_fire_at"], &after["next_fire_at"]),
+        (&json!(NOMINAL), &json!("2027-01-02T09:00:00.000Z"))
+    );
     assert_eq!(stage.client.fired(&stage.spread, NOMINAL)["outcome"], "fired");
 }
 

@@ -133,34 +133,37 @@ impl BehaviourPatch {
     }
 }
 
-/// A timing that fires at least once from now on, or has come to the end that its owner set.
-pub(super) fn has_fires(timing: &Timing, now: Timestamp, new: bool) -> Result<(), (&'static str, Flaw)> {
-    if timing.next_after(now).is_some() {
+/// The rule of a new schedule: it fires at least once within its bounds.
+pub(super) fn has_fires(timing: &Timing, now: Timestamp) -> Result<(), (&'static str, Flaw)> {
+    let Some(end) = timing.end_at.filter(|_| timing.next_after(now).is_none()) else {
         return Ok(());
-    }
-    match timing.end_at {
-        Some(end) if end <= now && new => Err(("end_at", Flaw::new("invalid_value", "has passed already"))),
-        Some(end) if end > now => Err((
-            "end_at",
-            Flaw::new(
-                "invalid_value",
-                "leaves no fire: the expression has none between now, or start_at, and it",
-            ),
-        )),
-        _ => Ok(()),
-    }
+    };
+    let message = match timing.start_at {
+        _ if end <= now => "has passed already",
+        Some(start) if start > now => {
+            "leaves no fire: the expression names no instant from start_at to end_at"
+        }
+        _ => "leaves no fire: the expression names no instant from now to end_at",
+    };
+    Err(("end_at", Flaw::new("invalid_value", message)))
 }
 
 /// A name that can stand in a list and on a command line.
 fn label(text: &str) -> Result<String, Flaw> {
-    if text.trim() != text || text.chars().any(char::is_control) {
-        return Err(Flaw::new(
-            "invalid_format",
-            format!(
-                "{} must not contain control characters, or blanks at its ends",
-                values::quoted(text)
-            ),
-        ));
+    let refused = |what: &str| {
+        let message = format!("{} must {what}", values::quoted(text));
+        Err(Flaw::new("invalid_format", message))
+    };
+    // What changes the direction of text would change how the lines around it read.
+    let misleads = |c: char| c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if text.trim() != text || text.chars().any(misleads) {
+        return refused("not contain control characters, or blanks at its ends");
+    }
+    let unseen = |c: char| {
+        c.is_whitespace() || matches!(c, '\u{200b}'..='\u{200f}' | '\u{2060}'..='\u{2064}' | '\u{feff}')
+    };
+    if text.chars().all(unseen) {
+        return refused("have a character that can be seen");
     }
     Ok(text.to_owned())
 }

@@ -127,12 +127,9 @@ impl Patch {
         self.behaviour.name()
     }
 
-    /// What `before` becomes at the time `now`, and the receiver with it; or all that is wrong with the result.
-    pub(super) fn apply(
-        self,
-        before: &ScheduleDraft,
-        now: Timestamp,
-    ) -> Result<(ScheduleDraft, CallbackAfter), Flaws> {
+    /// What `before` becomes, and the receiver with it; or all that is wrong with the result. Bounds that leave no fire
+    /// are nothing wrong: they end the schedule.
+    pub(super) fn apply(self, before: &ScheduleDraft) -> Result<(ScheduleDraft, CallbackAfter), Flaws> {
         let whole = Before {
             pattern: Some(&before.timing.pattern),
             launch: before.launch.clone(),
@@ -141,16 +138,10 @@ impl Patch {
             frame: Frame::of(&before.timing),
             policies: before.policies,
         };
-        let (parts, mut flaws) = self.parts(whole);
+        let (parts, flaws) = self.parts(whole);
         let Some(parts) = parts else {
             return Err(flaws);
         };
-        if !parts.timing.same_instants(&before.timing)
-            && let Err(flaw) = has_fires(&parts.timing, now, false)
-        {
-            flaws.push(flaw);
-            return Err(flaws);
-        }
         let params = self.params.unwrap_or_else(|| before.params.clone());
         let skip_callbacks = self.skip_callbacks.unwrap_or(before.skip_callbacks);
         let enabled = self.enabled.unwrap_or(before.enabled);
@@ -172,7 +163,7 @@ impl Patch {
             frame: Frame::default(),
             policies: Policies::default(),
         });
-        if let Some(Err(flaw)) = parts.as_ref().map(|parts| has_fires(&parts.timing, now, true)) {
+        if let Some(Err(flaw)) = parts.as_ref().map(|parts| has_fires(&parts.timing, now)) {
             flaws.push(flaw);
         }
         let created = workflow.zip(parts).map(|(workflow, parts)| {

@@ -240,7 +240,12 @@ fn fire_instant(
     kind: Kind,
     moment: &Moment<'_>,
 ) -> Result<Outcome> {
-    if !ledger::claim_instant(tx, schedule, at, (missed, moment.now))? {
+    let due_at = match kind {
+        Kind::Live => schedule.due_at(at),
+        // It was missed: a share of the spread that a change or a clock has put ahead has no part in it.
+        Kind::CatchUp => schedule.due_at(at).min(moment.now),
+    };
+    if !ledger::claim_instant(tx, schedule, (at, due_at), (missed, moment.now))? {
         return Ok(Outcome::Nothing);
     }
     let Some(target) = target else {

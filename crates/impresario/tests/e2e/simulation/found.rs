@@ -141,7 +141,7 @@ fn a_clock_that_goes_back_into_a_missed_range_reckons_all_of_it_anew() {
         ("01:30", "02:00"),
         ("09:30", "10:00"), // the fire of 05:00 lies within what is missed
         ("10:00", "11:00"), // fires
-        ("09:40", "10:00"), // what was missed reaches beyond 05:00
+        ("09:40", "11:00"), // what was missed reaches beyond 05:00; 10:00 has fired
         ("06:30", "07:00"), // and begins before it
         ("07:00", "08:00"), // fires
         ("11:30", "12:00"),
@@ -160,11 +160,13 @@ fn a_clock_that_goes_back_into_a_missed_range_reckons_all_of_it_anew() {
         ledger(&client, &id),
         [
             "2027-01-01T01:00:00.000Z missed down 1 until 2027-01-01T01:00:00.000Z",
-            "2027-01-01T02:00:00.000Z missed down 4 until 2027-01-01T06:00:00.000Z",
+            "2027-01-01T02:00:00.000Z missed down 3 until 2027-01-01T04:00:00.000Z",
             "2027-01-01T05:00:00.000Z fired - 0 job",
+            "2027-01-01T06:00:00.000Z missed down 1 until 2027-01-01T06:00:00.000Z",
             "2027-01-01T07:00:00.000Z fired - 0 job",
-            "2027-01-01T08:00:00.000Z missed down 3 until 2027-01-01T11:00:00.000Z",
+            "2027-01-01T08:00:00.000Z missed down 2 until 2027-01-01T09:00:00.000Z",
             "2027-01-01T10:00:00.000Z fired - 0 job",
+            "2027-01-01T11:00:00.000Z missed down 1 until 2027-01-01T11:00:00.000Z",
         ]
     );
 }

@@ -14,12 +14,11 @@ use crate::store::{
 pub(super) fn claim_instant(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
-    fire_at: Timestamp,
+    (fire_at, due_at): (Timestamp, Timestamp),
     (missed, now): (u64, Timestamp),
 ) -> Result<bool> {
     let sql = "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, due_at)
                VALUES ($1, $2, $3, 'fired', $4, $5, $6) ON CONFLICT (schedule_id, fire_at) DO NOTHING";
-    let due_at = schedule.due_at(fire_at);
     let touched = tx.execute(
         sql,
         params![schedule.id, fire_at, schedule.tenant, now, missed, due_at],

@@ -64,7 +64,10 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
             None if ahead || schedule.is_misplaced() => newest_until(tx, &schedule, now)?,
             None => None,
         };
-        let cursor = schedule.true_cursor(now, ahead, accounted);
+        let mut cursor = schedule.true_cursor(now, ahead, accounted);
+        if ahead {
+            cursor = not_on_record(tx, &schedule, cursor)?;
+        }
         if cursor != schedule.next_fire_at {
             state.moved.push((schedule.id, schedule.next_fire_at, cursor));
         }
@@ -150,6 +153,27 @@ fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<Opt
         )?;
     }
     Ok(begins.into_iter().filter(|begin| *begin <= now).min())
+}
+
+/// The first instant from `cursor` on that no clock that was ahead has acted on: the one that will fire next. Where there
+/// are very many, the cursor passes over the rest when it comes to them.
+fn not_on_record(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    mut cursor: Option<Timestamp>,
+) -> Result<Option<Timestamp>> {
+    let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at >= $2 AND outcome <> 'missed'
+               ORDER BY fire_at LIMIT $3";
+    let Some(from) = cursor else { return Ok(None) };
+    for acted_on in tx.query(sql, params![schedule.id, from, LOOKED_AT_ONCE], |row| {
+        row.get::<Timestamp>("fire_at")
+    })? {
+        match cursor {
+            Some(at) if at == acted_on => cursor = schedule.draft.timing.next_after(at),
+            _ => break,
+        }
+    }
+    Ok(cursor)
 }
 
 /// The newest instant of a schedule that is not after `now` and is accounted for: in its ledger, or waiting to be made

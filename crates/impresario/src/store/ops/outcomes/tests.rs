@@ -607,7 +607,7 @@ fn what_is_told_as_missed_is_what_the_ledger_says() {
     while !state.done {
         state = stage.db.run(|tx| realign(tx, state, half_past(2)));
     }
-    assert_eq!(stage.schedule().next_fire_at, Some(minute(3)));
+    assert_eq!(stage.schedule().next_fire_at, Some(minute(5)));
     stage.fire(minute(9));
     assert_eq!(
         stage.since(5),
