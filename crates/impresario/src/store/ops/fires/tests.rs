@@ -99,3 +99,66 @@ fn a_fire_and_an_end_cost_the_same_however_long_the_history_is() {
     let (few, many) = (work(10), work(2_000));
     assert!(many < few * 2, "{few}, {many}");
 }
+
+#[test]
+fn what_came_while_a_schedule_was_set_aside_is_accounted_for_once_it_can_be_read() {
+    let (db, ids) = (Db::new(), Ids::seeded(1));
+    let (tenant, id) = (db.tenant(), ScheduleId(uuid::Uuid::from_u128(7)));
+    let made = at("2026-01-01T00:00:30Z");
+    db.run(|tx| schedules::create(tx, (tenant, id), (every_minute(), None), None, made));
+    let damage = |text: &str| {
+        db.sql(
+            "UPDATE schedules SET cron_expr = $2 WHERE id = $1",
+            params![id, text],
+        );
+    };
+    damage("of another version");
+    let fired = db.run(|tx| fire_due(tx, &Moment::at(at("2026-01-01T00:01:00Z"), &ids), 10));
+    assert_eq!(fired.quarantined.len(), 1);
+    let schedule = db.run(|tx| schedules::by_id(tx, id)).unwrap();
+    assert!(schedule.set_aside);
+    assert_eq!(db.run(next_due), None, "it is out of the loop's way");
+    // A version that can read it starts five minutes later.
+    damage("* * * * *");
+    let now = at("2026-01-01T00:05:10Z");
+    let mut state = Realigned::default();
+    while !state.done {
+        state = db.run(|tx| realign(tx, state, now));
+    }
+    db.run(|tx| fire_due(tx, &Moment::at(now, &ids), 10));
+    let rows = db.run(|tx| history(tx, tenant, id, None, 10));
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|row| (row.outcome.as_str(), row.fire_at, row.missed))
+        .collect();
+    assert_eq!(
+        shown,
+        [
+            ("rejected", at("2026-01-01T00:05:00Z"), 4),
+            ("missed", at("2026-01-01T00:01:00Z"), 4)
+        ]
+    );
+    assert!(!db.run(|tx| schedules::by_id(tx, id)).unwrap().set_aside);
+}
+
+#[test]
+fn a_pass_over_much_to_count_lets_others_write_in_between() {
+    let (db, ids) = (Db::new(), Ids::seeded(1));
+    let tenant = db.tenant();
+    for number in 0..200_u128 {
+        let who = (tenant, ScheduleId(uuid::Uuid::from_u128(number)));
+        let draft = every_minute();
+        db.run(|tx| schedules::create(tx, who, (draft, None), None, at("2026-01-01T00:00:30Z")));
+    }
+    let moment = Moment::at(at("2027-01-01T00:00:00Z"), &ids);
+    let mut passes = 0;
+    while db.run(next_due).is_some_and(|due| due <= moment.now) {
+        let fired = db.run(|tx| fire_due(tx, &moment, 500));
+        assert!(fired.rejected > 0, "each pass gets somewhere");
+        passes += 1;
+    }
+    assert!(
+        passes > 1,
+        "a year of minutes of 200 schedules is more than one pass"
+    );
+}
