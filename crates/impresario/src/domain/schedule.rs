@@ -141,6 +141,29 @@ pub struct Transition {
 }
 
 impl Schedule {
+    /// A schedule that begins at the time `now`.
+    #[must_use]
+    pub fn begun(id: ScheduleId, tenant: TenantId, draft: ScheduleDraft, now: Timestamp) -> Self {
+        Self {
+            id,
+            tenant,
+            next_fire_at: draft.timing.next_after(now),
+            set_aside: false,
+            draft,
+            pattern_since: now,
+            last_fire_at: None,
+            last_job_id: None,
+            last_error: None,
+            consecutive_failures: 0,
+            counted_failures: 0,
+            self_disabled: None,
+            params_check: ParamsCheck::default(),
+            catching_up: 0,
+            created_at: now,
+            updated_at: now,
+        }
+    }
+
     /// What `next_fire_at` shows at the time `now`: the cursor, or for a disabled schedule the instant at which it
     /// would fire were it enabled now.
     #[must_use]
@@ -307,6 +330,25 @@ impl Schedule {
             let just_before = at.checked_sub(SignedDuration::from_millis(1)).unwrap_or(at);
             self.draft.timing.next_after(just_before) != Some(at)
         })
+    }
+}
+
+#[cfg(test)]
+impl ScheduleDraft {
+    /// An enabled schedule of `workflow` in UTC, with the defaults for everything else.
+    pub(crate) fn plain(workflow: &str, expr: &str) -> Self {
+        Self {
+            workflow: workflow.to_owned(),
+            label: Label::default(),
+            params: Map::new(),
+            timing: Timing::of(super::Pattern::parse(expr, "UTC").unwrap()),
+            policies: Policies::default(),
+            launch: serde_json::from_value(serde_json::json!({"timeout_seconds": 1})).unwrap(),
+            callback_url: None,
+            callback_secret: None,
+            skip_callbacks: false,
+            enabled: true,
+        }
     }
 }
 

@@ -1,8 +1,6 @@
-use serde_json::json;
 use uuid::Uuid;
 
 use super::*;
-use crate::domain::Pattern;
 
 fn at(text: &str) -> Timestamp {
     text.parse().unwrap()
@@ -10,33 +8,13 @@ fn at(text: &str) -> Timestamp {
 
 fn daily_at_nine(since: &str, cursor: &str) -> Schedule {
     Schedule {
-        id: ScheduleId(Uuid::nil()),
-        tenant: TenantId(Uuid::nil()),
-        draft: ScheduleDraft {
-            workflow: "w".to_owned(),
-            label: Label::default(),
-            params: Map::new(),
-            timing: Timing::of(Pattern::parse("0 9 * * *", "UTC").unwrap()),
-            policies: Policies::default(),
-            launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
-            callback_url: None,
-            callback_secret: None,
-            skip_callbacks: false,
-            enabled: true,
-        },
         next_fire_at: Some(at(cursor)),
-        set_aside: false,
-        pattern_since: at(since),
-        last_fire_at: None,
-        last_job_id: None,
-        last_error: None,
-        consecutive_failures: 0,
-        counted_failures: 0,
-        self_disabled: None,
-        params_check: ParamsCheck::default(),
-        catching_up: 0,
-        created_at: at(since),
-        updated_at: at(since),
+        ..Schedule::begun(
+            ScheduleId(Uuid::nil()),
+            TenantId(Uuid::nil()),
+            ScheduleDraft::plain("w", "0 9 * * *"),
+            at(since),
+        )
     }
 }
 

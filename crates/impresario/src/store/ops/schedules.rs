@@ -119,25 +119,11 @@ pub fn create(
         secrets::insert(tx, tenant, secret, now)?;
     }
     let schedule = Schedule {
-        id,
-        tenant,
-        next_fire_at: draft.timing.next_after(now),
-        set_aside: false,
-        draft,
-        last_fire_at: None,
-        last_job_id: None,
-        last_error: None,
-        consecutive_failures: 0,
-        counted_failures: 0,
-        self_disabled: None,
         params_check: ParamsCheck {
             against: checked,
             error: None,
         },
-        catching_up: 0,
-        created_at: now,
-        pattern_since: now,
-        updated_at: now,
+        ..Schedule::begun(id, tenant, draft, now)
     };
     tx.execute_one(
         "INSERT INTO schedules (id, tenant_id, workflow, params, cron_expr, timezone, launch, skip_callbacks, enabled,

@@ -1,8 +1,6 @@
-use serde_json::json;
-
 use super::*;
 use crate::{
-    domain::{Label, Pattern, Policies, ScheduleDraft, ScheduleId, Timing},
+    domain::{ScheduleDraft, ScheduleId},
     ids::Ids,
     store::ops::fixture::Db,
 };
@@ -25,18 +23,7 @@ fn fired_after_downtime(made: Timestamp, now: Timestamp) -> Vec<LedgerRow> {
 
 /// Of a workflow that may not be there.
 fn every_minute() -> ScheduleDraft {
-    ScheduleDraft {
-        workflow: "gone".to_owned(),
-        label: Label::default(),
-        params: serde_json::Map::new(),
-        timing: Timing::of(Pattern::parse("* * * * *", "UTC").unwrap()),
-        policies: Policies::default(),
-        launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
-        callback_url: None,
-        callback_secret: None,
-        skip_callbacks: false,
-        enabled: true,
-    }
+    ScheduleDraft::plain("gone", "* * * * *")
 }
 
 #[test]

@@ -1,12 +1,14 @@
 //! What must hold in the one transaction in which a schedule disables itself, and what of it a later one finds.
 
+mod news;
+mod owed;
+
 use serde_json::json;
 
 use super::*;
 use crate::{
     domain::{
-        EVENTS, Ending, EndpointId, Label, MisfirePolicy, OverlapPolicy, Pattern, Policies, TenantId, Timing,
-        WorkflowId,
+        EVENTS, Ending, EndpointId, MisfirePolicy, OverlapPolicy, Pattern, TenantId, Timing, WorkflowId,
     },
     ids::Ids,
     store::{
@@ -66,21 +68,8 @@ impl Stage {
             sealed: vec![0],
         };
         assert!(db.run(|tx| webhooks::create(tx, tenant, (endpoint, secret), 1)));
-        let mut draft = ScheduleDraft {
-            workflow: "w".to_owned(),
-            label: Label::default(),
-            params: serde_json::Map::new(),
-            timing: Timing::of(Pattern::parse("* * * * *", "UTC").unwrap()),
-            policies: Policies {
-                max_consecutive_failures: Some(2),
-                ..Policies::default()
-            },
-            launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
-            callback_url: None,
-            callback_secret: None,
-            skip_callbacks: false,
-            enabled: true,
-        };
+        let mut draft = ScheduleDraft::plain("w", "* * * * *");
+        draft.policies.max_consecutive_failures = Some(2);
         decide(&mut draft);
         let id = ScheduleId(uuid::Uuid::from_u128(7));
         db.run(|tx| schedules::create(tx, (tenant, id), (draft, Some(deployment)), None, half_past(0)));
@@ -391,98 +380,6 @@ fn a_change_that_finds_it_disable_itself_keeps_it_disabled_and_one_that_enables_
 }
 
 #[test]
-fn instants_that_wait_for_their_share_of_the_spread_are_taken_back() {
-    let stage = Stage::new(|draft| {
-        draft.timing.jitter_seconds = 50;
-        draft.policies.max_consecutive_failures = Some(1);
-    });
-    let due = |number| stage.schedule().due_at(minute(number));
-    let job = stage.fire(due(1));
-    assert!(due(2) > minute(2), "or this test shows nothing");
-    stage.fail(job, "workflow", minute(2));
-    assert_eq!(
-        stage.since(2),
-        [row(2, "missed", Some("retired"), 1)],
-        "its time had come, and it had not fired"
-    );
-    assert!(!stage.schedule().draft.enabled);
-}
-
-/// A schedule that makes up for all it misses, with one failure, and a job that runs since minute 2.
-fn catching_up() -> (Stage, JobId) {
-    let stage = Stage::new(|draft| draft.policies.misfire = MisfirePolicy::FireAll).with_a_failure();
-    let job = stage.fire(minute(2));
-    (stage, job)
-}
-
-#[test]
-fn what_waits_to_be_made_up_for_is_given_up_as_one_row() {
-    let (stage, job) = catching_up();
-    // Down from minute 3 to 9; minute 9 is on time.
-    stage.fire(minute(9));
-    assert_eq!(stage.schedule().catching_up, 6);
-    stage.fail(job, "workflow", half_past(9));
-    assert_eq!(
-        stage.since(3),
-        [row(3, "missed", Some("retired"), 6), row(9, "fired", None, 0)]
-    );
-    assert_eq!(stage.db.count("SELECT COUNT(*) FROM catch_ups"), 0);
-    assert_eq!(stage.schedule().catching_up, 0);
-    let again = stage.change(half_past(11), |draft| draft.enabled = true);
-    assert_eq!((again.catching_up, again.next_fire_at), (0, Some(minute(12))));
-    assert_eq!(stage.since(10), [row(10, "missed", Some("paused_by_limit"), 2)]);
-}
-
-#[test]
-fn a_backlog_that_is_found_only_when_the_last_straw_falls_is_given_up_as_well() {
-    let (stage, job) = catching_up();
-    stage.fail(job, "workflow", minute(9));
-    assert_eq!(
-        stage.since(3),
-        [row(3, "missed", Some("retired"), 6), row(9, "fired", None, 0)]
-    );
-    assert_eq!(stage.db.count("SELECT COUNT(*) FROM catch_ups"), 0);
-    assert_eq!(stage.count(), (2, 2, false));
-}
-
-#[test]
-fn a_catch_up_that_is_the_last_straw_leaves_nothing_of_two_outages_and_no_fault() {
-    let (stage, job) = catching_up();
-    stage.end(job, Ending::Cancelled, half_past(2));
-    for on_time in [6, 9] {
-        let live = stage.fire(minute(on_time));
-        stage.end(live, Ending::Cancelled, minute(on_time));
-    }
-    assert_eq!(stage.db.count("SELECT COUNT(*) FROM catch_ups"), 2);
-    stage.delete_workflow();
-    stage.db.run(wake_all);
-    let fired = stage.db.run(|tx| catch_up(tx, &stage.moment(half_past(9)), 10));
-    assert_eq!(
-        (fired.looked_at, fired.rejected, fired.quarantined),
-        (2, 1, Vec::new())
-    );
-    assert_eq!(stage.count(), (2, 2, false));
-    assert!(
-        stage
-            .schedule()
-            .last_error
-            .unwrap()
-            .contains("no deployed workflow")
-    );
-    assert_eq!(
-        stage.since(3),
-        [
-            row(3, "rejected", Some("no_workflow"), 0),
-            row(4, "missed", Some("retired"), 2),
-            row(6, "fired", None, 0),
-            row(7, "missed", Some("retired"), 2),
-            row(9, "fired", None, 0),
-        ]
-    );
-    assert_eq!(stage.events(), ["schedule.disabled"]);
-}
-
-#[test]
 fn a_job_that_waits_for_the_last_straw_still_runs() {
     let stage = Stage::new(|draft| draft.policies.overlap = OverlapPolicy::BufferOne).with_a_failure();
     let job = stage.fire(minute(2));
@@ -539,98 +436,4 @@ fn the_pause_is_written_down_by_the_pattern_that_held_and_only_where_it_disabled
     assert_eq!(paused.self_disabled.unwrap().at, half_past(1));
     stage.change(half_past(3), |draft| draft.enabled = true);
     assert_eq!(stage.since(2), [row(2, "missed", Some("paused_by_limit"), 2)]);
-}
-
-#[test]
-fn a_job_whose_schedule_is_gone_or_damaged_ends_all_the_same() {
-    let stage = Stage::new(|_| {}).with_a_failure();
-    let [failing, succeeding] = [2, 3].map(|number| stage.fire(minute(number)));
-    assert!(
-        stage
-            .db
-            .run(|tx| schedules::delete(tx, stage.tenant, stage.id, &stage.moment(half_past(3))))
-    );
-    stage.fail(failing, "workflow", half_past(3));
-    stage.end(succeeding, Ending::Completed(None), half_past(3));
-    assert_eq!(stage.events(), Vec::<String>::new());
-
-    for ending in [
-        Ending::worker_lost(true),
-        Ending::Failed {
-            class: "workflow".to_owned(),
-            error: "x".to_owned(),
-            stack: None,
-        },
-        Ending::Completed(None),
-    ] {
-        let stage = Stage::new(|_| {}).with_a_failure();
-        let job = stage.fire(minute(2));
-        stage.db.sql("UPDATE schedules SET params = '{'", &[]);
-        let status = ending.status().as_str();
-        stage.end(job, ending, half_past(2));
-        let sql = format!("SELECT COUNT(*) FROM jobs WHERE status = '{status}' AND completed_at IS NOT NULL");
-        assert!(stage.db.count(&sql) > 0, "{status}");
-        let sql = format!("SELECT COUNT(*) FROM deliveries WHERE job_id = '{job}'");
-        assert_eq!(stage.db.count(&sql), 1, "its receiver hears of it: {status}");
-    }
-}
-
-#[test]
-fn an_endpoint_that_cannot_be_read_costs_nobody_else_the_news() {
-    let stage = Stage::new(|_| {}).with_a_failure();
-    let (id, secret): (EndpointId, _) = (stage.db.id(), stage.db.id::<crate::domain::SecretId>());
-    stage.db.sql(
-        "INSERT INTO secrets (id, tenant_id, sealed, created_at) VALUES ($1, $2, x'00', 0)",
-        params![secret, stage.tenant],
-    );
-    stage.db.sql(
-        "INSERT INTO webhook_endpoints (id, tenant_id, url, active, secret_id, created_at, updated_at, events)
-         VALUES ($1, $2, 'https://b.example/', 1, $3, 0, 0, '[')",
-        params![id, stage.tenant, secret],
-    );
-    let job = stage.fire(minute(2));
-    stage.fail(job, "workflow", minute(2));
-    assert_eq!(stage.count(), (2, 2, false));
-    let sql = format!("SELECT COUNT(*) FROM deliveries WHERE job_id = '{job}'");
-    assert_eq!((stage.db.count(&sql), stage.events().len()), (1, 1));
-}
-
-#[test]
-fn what_is_told_as_missed_is_what_the_ledger_says() {
-    let stage = Stage::new(|_| {});
-    for number in 1..=4 {
-        let job = stage.fire(minute(number));
-        stage.end(job, Ending::Cancelled, minute(number));
-    }
-    // The clock goes back to before minutes 3 and 4, which have fired, and then nobody looks until minute 9.
-    let mut state = Realigned::default();
-    while !state.done {
-        state = stage.db.run(|tx| realign(tx, state, half_past(2)));
-    }
-    assert_eq!(stage.schedule().next_fire_at, Some(minute(5)));
-    stage.fire(minute(9));
-    assert_eq!(
-        stage.since(5),
-        [row(5, "missed", Some("down"), 4), row(9, "fired", None, 4)]
-    );
-    let (event, body) = stage.told().remove(0);
-    assert_eq!((event.as_str(), &body["missed"]), ("schedule.missed", &json!(4)));
-    let shown = |number| crate::domain::rfc3339(minute(number));
-    assert_eq!(
-        (&body["fire_at"], &body["missed_until"]),
-        (&json!(shown(5)), &json!(shown(8)))
-    );
-}
-
-#[test]
-fn nothing_is_told_of_a_schedule_that_skips_callbacks() {
-    let stage = Stage::new(|draft| draft.skip_callbacks = true).with_a_failure();
-    let job = stage.fire(minute(2));
-    stage.end(job, Ending::Completed(None), minute(2));
-    for number in 3..=4 {
-        let job = stage.fire(minute(number));
-        stage.fail(job, "workflow", minute(number));
-    }
-    assert_eq!(stage.count(), (2, 2, false));
-    assert_eq!(stage.db.count("SELECT COUNT(*) FROM deliveries"), 0);
 }

@@ -6,8 +6,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     domain::{
-        Deployment, DeploymentStatus, ExportedWorkflow, Label, ParamsCheck, Pattern, Policies, Schedule,
-        ScheduleDraft, Timing, WorkflowLaunch,
+        Deployment, DeploymentStatus, ExportedWorkflow, ParamsCheck, Schedule, ScheduleDraft, WorkflowLaunch,
     },
     ids::Ids,
     store::ops::{
@@ -62,18 +61,7 @@ fn deploy(db: &Db, tenant: TenantId, names: &[&str], verdicts: &[Verdict]) -> De
 }
 
 fn draft(workflow: &str) -> ScheduleDraft {
-    ScheduleDraft {
-        workflow: workflow.to_owned(),
-        label: Label::default(),
-        params: Map::new(),
-        timing: Timing::of(Pattern::parse("* * * * *", "UTC").unwrap()),
-        policies: Policies::default(),
-        launch: serde_json::from_value(json!({"timeout_seconds": 1})).unwrap(),
-        callback_url: None,
-        callback_secret: None,
-        skip_callbacks: false,
-        enabled: true,
-    }
+    ScheduleDraft::plain(workflow, "* * * * *")
 }
 
 fn schedule(db: &Db, tenant: TenantId, workflow: &str, checked: Option<DeploymentId>) -> ScheduleId {
