@@ -225,7 +225,9 @@ fn settled(
     let Some(schedule) = get(tx, tenant, id)? else {
         return Ok(None);
     };
-    if !schedule.draft.enabled || !fires::settle(tx, &schedule, moment)? {
+    // What cannot be read names no instants, and the one at which it was set aside does not fire now.
+    let names_instants = schedule.draft.timing.pattern.fault().is_none();
+    if !schedule.draft.enabled || !names_instants || !fires::settle(tx, &schedule, moment)? {
         return Ok(Some(schedule));
     }
     get(tx, tenant, id)
@@ -330,7 +332,7 @@ fn update(tx: &mut Tx<'_>, old: &Schedule, change: Change, moment: &Moment<'_>) 
     // it would be by that share.
     let over = new
         .first_owed(now)
-        .filter(|at| new.draft.enabled && new.due_at(*at) <= now);
+        .filter(|at| new.draft.enabled && !old.set_aside && new.due_at(*at) <= now);
     let Some(at) = over else { return Ok(new) };
     fires::fire_now(tx, &new, at, moment)?;
     Ok(by_id(tx, new.id)?.unwrap_or(new))

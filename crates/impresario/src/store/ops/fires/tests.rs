@@ -149,3 +149,46 @@ fn a_pass_over_much_to_count_lets_others_write_in_between() {
         "a year of minutes of 200 schedules is more than one pass"
     );
 }
+
+#[test]
+fn an_update_mends_what_was_set_aside_and_takes_back_the_instant_of_then() {
+    let (db, ids) = (Db::new(), Ids::seeded(1));
+    let who = (db.tenant(), ScheduleId(uuid::Uuid::from_u128(7)));
+    let made = at("2026-01-01T00:00:30Z");
+    db.run(|tx| schedules::create(tx, who, (every_minute(), None), None, made));
+    let sql = "UPDATE schedules SET cron_expr = 'of another version' WHERE id = $1";
+    db.sql(sql, params![who.1]);
+    db.run(|tx| fire_due(tx, &Moment::at(at("2026-01-01T00:01:00Z"), &ids), 10));
+    let change = |now: &str, expr: Option<&str>| {
+        let apply = |before: &ScheduleDraft| {
+            let mut draft = before.clone();
+            if let Some(expr) = expr {
+                draft.timing.pattern = crate::domain::Pattern::parse(expr, "UTC").unwrap();
+            }
+            Ok::<_, ()>(schedules::Change {
+                draft,
+                secret: None,
+                checked: None,
+            })
+        };
+        let moment = Moment::at(at(now), &ids);
+        db.run(|tx| schedules::change(tx, who, &moment, apply));
+        db.run(|tx| fire_due(tx, &moment, 10));
+    };
+    // A change of something else does not mend it.
+    change("2026-01-01T00:05:10Z", None);
+    assert!(db.run(|tx| schedules::by_id(tx, who.1)).unwrap().set_aside);
+    assert_eq!(db.run(|tx| history(tx, who.0, who.1, None, 10)), []);
+    change("2026-01-01T00:06:10Z", Some("30 * * * *"));
+    let schedule = db.run(|tx| schedules::by_id(tx, who.1)).unwrap();
+    assert_eq!(
+        (schedule.set_aside, schedule.next_fire_at),
+        (false, Some(at("2026-01-01T00:30:00Z")))
+    );
+    let rows = db.run(|tx| history(tx, who.0, who.1, None, 10));
+    let shown: Vec<_> = rows
+        .iter()
+        .map(|row| (row.outcome.as_str(), row.reason.as_deref(), row.fire_at))
+        .collect();
+    assert_eq!(shown, [("missed", Some("retired"), at("2026-01-01T00:01:00Z"))]);
+}
