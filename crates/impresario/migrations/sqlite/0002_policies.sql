@@ -105,4 +105,3 @@ CREATE INDEX deliveries_by_secret ON deliveries (secret_id);
 
 -- Runs that are to be ended, whoever has them.
 CREATE INDEX jobs_to_cancel ON jobs (id) WHERE cancel_requested = 1 AND status IN ('starting_browser', 'running');
-CREATE INDEX schedules_self_disabled ON schedules (disabled_at) WHERE disabled_at IS NOT NULL;

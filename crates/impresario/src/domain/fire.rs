@@ -111,6 +111,12 @@ impl Range {
         range
     }
 
+    /// Whether these are the instants of `timing` between its ends.
+    #[must_use]
+    pub fn is_of(&self, timing: &Timing) -> bool {
+        timing.names(self.from) && Self::count(timing, self.from, self.until) == *self
+    }
+
     /// Whether there are more instants than were counted.
     #[must_use]
     pub fn is_cut_short(&self) -> bool {

@@ -5,8 +5,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::{
-    DeploymentId, Due, FirePlan, JobId, Launch, MisfirePolicy, Missed, MissedReason, Policies, Range,
-    ScheduleId, SecretId, TenantId, Timing, plan_fire,
+    DeploymentId, Due, FirePlan, JobId, Launch, MisfirePolicy, Missed, MissedReason, ON_TIME, Policies,
+    Range, ScheduleId, SecretId, TenantId, Timing, plan_fire,
 };
 
 /// What people know a schedule by.
@@ -224,22 +224,35 @@ impl Schedule {
     }
 
     /// What the cursor names although the pattern began later: by one of two clocks it came, by the other it was nobody's.
-    /// Which of them was wrong cannot be known, so it does not fire, and is not passed over in silence either.
+    /// Which of them was wrong cannot be known, so it does not fire, and is not passed over in silence either. By both,
+    /// nothing came before the schedule was made.
     fn before_begin(&self, now: Timestamp) -> Option<Missed> {
-        let from = self.next_fire_at?;
-        if from > self.pattern_since || self.pattern_since > now {
-            return None;
-        }
+        let timing = &self.draft.timing;
+        let cursor = self
+            .next_fire_at
+            .filter(|cursor| self.is_doubtful(*cursor, now))?;
+        let made = Some(self.created_at).filter(|made| *made <= now);
+        let from = match made.filter(|made| *made >= cursor) {
+            Some(made) => timing.next_after(made)?,
+            None => cursor,
+        };
         let just_after = self
             .pattern_since
             .checked_add(SignedDuration::from_millis(1))
             .ok()?;
-        let until = self.draft.timing.previous_before(just_after);
-        let until = until.map_or(from, |until| until.max(from));
+        let until = timing.previous_before(just_after).filter(|until| *until >= from);
+        let until = until.or_else(|| Some(from).filter(|from| *from == cursor))?;
         Some(Missed {
-            range: Range::count(&self.draft.timing, from, until),
+            range: Range::count(timing, from, until),
             reason: MissedReason::Down,
         })
+    }
+
+    /// Whether the cursor lies before the pattern began, and is not just coming: what comes while somebody looks, fires.
+    fn is_doubtful(&self, cursor: Timestamp, now: Timestamp) -> bool {
+        // A begin that lies ahead says only that one of the two clocks was wrong, and not which.
+        let before = cursor <= self.pattern_since && self.pattern_since <= now;
+        before && now.duration_since(self.due_at(cursor)) > ON_TIME
     }
 
     /// What the owner's change to `next` does to the instants of this schedule at the time `now`, when everything that
@@ -276,17 +289,10 @@ impl Schedule {
     #[must_use]
     pub fn first_owed(&self, now: Timestamp) -> Option<Timestamp> {
         let cursor = self.next_fire_at?;
-        // A begin that lies ahead says only that one of the two clocks was wrong, and not which.
-        if cursor > self.pattern_since || self.pattern_since > now {
-            return Some(cursor);
+        match self.is_doubtful(cursor, now) {
+            true => self.draft.timing.next_after(self.pattern_since),
+            false => Some(cursor),
         }
-        self.draft.timing.next_after(self.pattern_since)
-    }
-
-    /// Whether the newest fire lies ahead of `now`: then a clock was ahead when it was made.
-    #[must_use]
-    pub fn fired_ahead(&self, now: Timestamp) -> bool {
-        self.last_fire_at.is_some_and(|at| at > now)
     }
 
     /// Where the cursor belongs at `now`, whatever the clock or the time zone's rules have been. `accounted` is the
@@ -294,8 +300,7 @@ impl Schedule {
     /// [`Schedule::is_misplaced`].
     ///
     /// What had come stays owed. Where a clock was ahead, what came after the newest instant on record is owed too.
-    /// Under new rules of the zone, the nearest instant takes the place of the one that was next, and it may have come
-    /// already. Otherwise the first instant after now comes next.
+    /// Under new rules of the zone, the nearest instant takes the place of the one that was next, come or not. Otherwise the first instant after now comes next.
     #[must_use]
     pub fn true_cursor(
         &self,
@@ -306,30 +311,25 @@ impl Schedule {
         let timing = &self.draft.timing;
         let begin = self.pattern_since.min(now);
         let accounted = accounted.map_or(begin, |at| at.max(begin));
-        let after = timing.next_after(now);
         match self.next_fire_at {
+            Some(next) if self.is_misplaced() => {
+                let before = timing.previous_before(next).filter(|at| *at > accounted);
+                let after = timing.next_after(next);
+                let nearer = |before: &Timestamp| {
+                    after.is_none_or(|after| next.duration_since(*before) <= after.duration_since(next))
+                };
+                before.filter(nearer).or(after)
+            }
             Some(owed) if owed <= now => Some(owed),
             _ if ahead => timing.next_after(accounted),
-            Some(next) if self.is_misplaced() => {
-                let came = timing
-                    .previous_before(next)
-                    .filter(|at| *at > accounted && *at <= now);
-                let nearer = |came: &Timestamp| {
-                    after.is_none_or(|after| next.duration_since(*came) < after.duration_since(next).abs())
-                };
-                came.filter(nearer).or(after)
-            }
-            _ => after,
+            _ => timing.next_after(now),
         }
     }
 
     /// Whether the cursor is an instant that the timing does not have: the rules of its zone have changed.
     #[must_use]
     pub fn is_misplaced(&self) -> bool {
-        self.next_fire_at.is_some_and(|at| {
-            let just_before = at.checked_sub(SignedDuration::from_millis(1)).unwrap_or(at);
-            self.draft.timing.next_after(just_before) != Some(at)
-        })
+        self.next_fire_at.is_some_and(|at| !self.draft.timing.names(at))
     }
 }
 

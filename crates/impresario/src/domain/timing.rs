@@ -62,6 +62,12 @@ impl Timing {
         self.pattern.previous_before(until).filter(|at| self.allows(*at))
     }
 
+    /// Whether `at` is one of its instants.
+    #[must_use]
+    pub fn names(&self, at: Timestamp) -> bool {
+        self.next_after(minus(at, TICK)) == Some(at)
+    }
+
     /// When the nominal instant `at` is acted on. The share of the spread is the same whenever and wherever it is
     /// worked out, and always ends before the next instant and before the end: so the order of the instants is kept,
     /// and how one fire went never moves the next.

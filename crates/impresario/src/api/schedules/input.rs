@@ -145,6 +145,11 @@ impl Patch {
         let params = self.params.unwrap_or_else(|| before.params.clone());
         let skip_callbacks = self.skip_callbacks.unwrap_or(before.skip_callbacks);
         let enabled = self.enabled.unwrap_or(before.enabled);
+        if let (true, Some(fault)) = (enabled && !before.enabled, parts.timing.pattern.fault()) {
+            let message =
+                format!("cannot be read by this version: {fault}; give another to enable the schedule");
+            return Err(vec![("cron_expr", Flaw::new("invalid_value", message))]);
+        }
         Ok(parts.draft(before.workflow.clone(), params, skip_callbacks, enabled))
     }
 

@@ -20,8 +20,9 @@ fn daily_at_nine(since: &str, cursor: &str) -> Schedule {
 
 #[test]
 fn nothing_before_a_pattern_began_fires_however_wrong_the_clock_was() {
-    // Made on the 10th at noon; a clock a day behind put the cursor to the same day's nine.
-    let schedule = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-10T09:00:00Z");
+    // Changed on the 10th at noon; a clock a day behind put the cursor to the same day's nine.
+    let mut schedule = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-10T09:00:00Z");
+    schedule.created_at = at("2027-01-01T00:00:00Z");
     let now = at("2027-01-10T12:05:00Z");
     let plan = schedule.plan(now).unwrap();
     assert_eq!(
@@ -39,7 +40,16 @@ fn nothing_before_a_pattern_began_fires_however_wrong_the_clock_was() {
     assert_eq!(plan.fire_at, Some(at("2027-01-12T09:00:00Z")));
     let ranges: Vec<_> = plan.missed.iter().map(|missed| missed.range.from).collect();
     assert_eq!(ranges, [at("2027-01-10T09:00:00Z"), at("2027-01-11T09:00:00Z")]);
-    // While the begin lies ahead, what comes fires: which clock is right cannot be known.
+    // By no clock anything came before it was made.
+    let made = daily_at_nine("2027-01-10T12:00:00Z", "2027-01-10T09:00:00Z");
+    assert_eq!(made.plan(now), None);
+    assert_eq!(made.first_owed(now), Some(at("2027-01-11T09:00:00Z")));
+    // While the begin lies ahead, or what comes is just coming, it fires: which clock is right cannot be known.
+    let just = daily_at_nine("2027-01-10T09:00:10Z", "2027-01-10T09:00:00Z");
+    assert_eq!(
+        just.plan(at("2027-01-10T09:00:30Z")).unwrap().fire_at,
+        Some(at("2027-01-10T09:00:00Z"))
+    );
     let plan = schedule.plan(at("2027-01-10T09:00:00Z")).unwrap();
     assert_eq!(
         (plan.fire_at, plan.missed.len()),

@@ -137,7 +137,9 @@ pub fn fire_due(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fi
 /// Fires what one schedule owes, before a change to it or its end takes effect: an instant that was due is neither lost
 /// to the change nor fired after the answer. Says whether there was anything.
 pub(super) fn settle(tx: &mut Tx<'_>, schedule: &Schedule, moment: &Moment<'_>) -> Result<bool> {
-    let Some(plan) = schedule.plan(moment.now) else {
+    // What cannot be read names no instants, and the one at which it was set aside does not fire.
+    let readable = schedule.draft.timing.pattern.fault().is_none();
+    let Some(plan) = schedule.plan(moment.now).filter(|_| readable) else {
         return Ok(false);
     };
     // There is no time to check params that nobody has checked: the workflow will.
@@ -245,6 +247,9 @@ fn fire_instant(
         // It was missed: a share of the spread that a change or a clock has put ahead has no part in it.
         Kind::CatchUp => schedule.due_at(at).min(moment.now),
     };
+    if kind == Kind::Live {
+        ledger::cut_out(tx, schedule, at)?;
+    }
     if !ledger::claim_instant(tx, schedule, (at, due_at), (missed, moment.now))? {
         return Ok(Outcome::Nothing);
     }

@@ -169,7 +169,10 @@ fn write(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<()> {
             draft.skip_callbacks,
             draft.enabled,
             schedule.next_fire_at,
-            schedule.next_fire_at.map(|at| schedule.due_at(at)),
+            schedule
+                .next_fire_at
+                .filter(|_| !schedule.set_aside)
+                .map(|at| schedule.due_at(at)),
             schedule.pattern_since,
             schedule.updated_at,
             schedule.counted_failures,
@@ -225,9 +228,7 @@ fn settled(
     let Some(schedule) = get(tx, tenant, id)? else {
         return Ok(None);
     };
-    // What cannot be read names no instants, and the one at which it was set aside does not fire now.
-    let names_instants = schedule.draft.timing.pattern.fault().is_none();
-    if !schedule.draft.enabled || !names_instants || !fires::settle(tx, &schedule, moment)? {
+    if !schedule.draft.enabled || !fires::settle(tx, &schedule, moment)? {
         return Ok(Some(schedule));
     }
     get(tx, tenant, id)
@@ -293,18 +294,16 @@ fn update(tx: &mut Tx<'_>, old: &Schedule, change: Change, moment: &Moment<'_>) 
     if moved.begins_anew
         && let Some(disabled) = &old.self_disabled
     {
-        // A pattern that was changed meanwhile has told of what came before. A begin that lies ahead is a wrong clock's.
+        // A pattern that was changed meanwhile has told of what came before. What lies ahead is a wrong clock's.
         let begin = Some(old.pattern_since).filter(|begin| *begin <= now);
-        fires::record_pause(
-            tx,
-            old,
-            begin.map_or(disabled.at, |at| at.max(disabled.at)),
-            moment,
-        )?;
+        let disabled_at = disabled.at.min(now);
+        let since = begin.map_or(disabled_at, |at| at.max(disabled_at));
+        fires::record_pause(tx, old, since, moment)?;
     }
+    let readable = change.draft.timing.pattern.fault().is_none();
     let new = Schedule {
         next_fire_at: moved.cursor,
-        set_aside: false,
+        set_aside: old.set_aside && !readable,
         pattern_since: if moved.begins_anew { now } else { old.pattern_since },
         updated_at: now,
         counted_failures: if enabled_again { 0 } else { old.counted_failures },
@@ -332,7 +331,7 @@ fn update(tx: &mut Tx<'_>, old: &Schedule, change: Change, moment: &Moment<'_>) 
     // it would be by that share.
     let over = new
         .first_owed(now)
-        .filter(|at| new.draft.enabled && !old.set_aside && new.due_at(*at) <= now);
+        .filter(|at| readable && new.draft.enabled && !old.set_aside && new.due_at(*at) <= now);
     let Some(at) = over else { return Ok(new) };
     fires::fire_now(tx, &new, at, moment)?;
     Ok(by_id(tx, new.id)?.unwrap_or(new))

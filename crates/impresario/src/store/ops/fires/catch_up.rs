@@ -19,7 +19,7 @@ struct CatchUp {
 /// Puts a range of missed instants down to be made up for, without those that are in the ledger already: a clock that
 /// was ahead may have acted on some.
 pub(super) fn owe(tx: &mut Tx<'_>, schedule: &Schedule, owed: Range, moment: &Moment<'_>) -> Result<()> {
-    for run in ledger::not_acted_on(tx, schedule, owed)? {
+    for run in ledger::not_in_a_row(tx, schedule, owed)? {
         put_down(tx, schedule, run, moment)?;
     }
     Ok(())

@@ -58,26 +58,91 @@ pub(super) fn note_outcome(
     )
 }
 
-/// The parts of a range that were not acted on: all of it, unless a clock was ahead when some of it fired.
-pub(super) fn not_acted_on(tx: &mut Tx<'_>, schedule: &Schedule, range: Range) -> Result<Vec<Range>> {
-    let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at BETWEEN $2 AND $3 AND outcome <> 'missed'
-               ORDER BY fire_at";
-    let known: Vec<Timestamp> = tx.query(sql, params![schedule.id, range.from, range.until], |row| {
-        row.get("fire_at")
+/// The newest row that begins at or before `at`: where it begins, and of missed instants where it ends.
+fn row_at(
+    tx: &mut Tx<'_>,
+    schedule: ScheduleId,
+    at: Timestamp,
+) -> Result<Option<(Timestamp, Option<Timestamp>, u64)>> {
+    let sql = "SELECT fire_at, missed_until, missed FROM fires WHERE schedule_id = $1 AND fire_at <= $2
+               ORDER BY fire_at DESC LIMIT 1";
+    tx.query_opt(sql, params![schedule, at], |row| {
+        Ok((row.get("fire_at")?, row.get("missed_until")?, row.get("missed")?))
+    })
+}
+
+/// Cuts an instant that fires after all out of the missed ones among which it stands: a clock was wrong when they were
+/// written down.
+pub(super) fn cut_out(tx: &mut Tx<'_>, schedule: &Schedule, at: Timestamp) -> Result<()> {
+    let Some((from, Some(until), count)) = row_at(tx, schedule.id, at)? else {
+        return Ok(());
+    };
+    let (timing, range) = (&schedule.draft.timing, Range { from, until, count });
+    if until < at {
+        return Ok(());
+    }
+    let (before, after) = match range.is_of(timing) {
+        true => (
+            timing.previous_before(at).filter(|before| *before >= from),
+            timing.next_after(at).filter(|after| *after <= until),
+        ),
+        // Instants of a pattern that is no more: only what has the very place of this one has to make room.
+        false if from < at => return Ok(()),
+        false => (None, None),
+    };
+    let row = "UPDATE fires SET fire_at = $3, missed_until = $4, missed = $5 WHERE schedule_id = $1 AND fire_at = $2";
+    let put = |tx: &mut Tx<'_>, sql: &str, range: Range| {
+        tx.execute_one(
+            sql,
+            params![schedule.id, from, range.from, range.until, range.count],
+        )
+    };
+    match (before, after) {
+        (None, None) => {
+            let sql = "DELETE FROM fires WHERE schedule_id = $1 AND fire_at = $2";
+            tx.execute_one(sql, params![schedule.id, from])
+        }
+        (Some(before), None) => put(tx, row, Range::count(timing, from, before)),
+        (None, Some(after)) => put(tx, row, Range::count(timing, after, until)),
+        (Some(before), Some(after)) => {
+            let sql = "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, reason, error,
+                         missed_until, missed)
+                       SELECT schedule_id, $3, tenant_id, outcome, recorded_at, reason, error, $4, $5 FROM fires
+                       WHERE schedule_id = $1 AND fire_at = $2";
+            put(tx, sql, Range::count(timing, after, until))?;
+            put(tx, row, Range::count(timing, from, before))
+        }
+    }
+}
+
+/// The parts of a range that are in no row: all of it, unless a clock was ahead when some of it was acted on or written
+/// down.
+pub(super) fn not_in_a_row(tx: &mut Tx<'_>, schedule: &Schedule, range: Range) -> Result<Vec<Range>> {
+    let sql = "SELECT fire_at, COALESCE(missed_until, fire_at) AS ends_at FROM fires
+               WHERE schedule_id = $1 AND fire_at > $2 AND fire_at <= $3 ORDER BY fire_at";
+    let mut rows = tx.query(sql, params![schedule.id, range.from, range.until], |row| {
+        Ok((row.get::<Timestamp>("fire_at")?, row.get::<Timestamp>("ends_at")?))
     })?;
-    if known.is_empty() {
+    if let Some((from, until, _)) = row_at(tx, schedule.id, range.from)? {
+        let ends = until.unwrap_or(from);
+        if ends >= range.from {
+            rows.insert(0, (from, ends));
+        }
+    }
+    if rows.is_empty() {
         return Ok(vec![range]);
     }
     let timing = &schedule.draft.timing;
     let mut runs = Vec::new();
     let mut from = Some(range.from);
-    for at in known {
-        if let Some(from) = from.filter(|from| *from < at)
-            && let Some(until) = timing.previous_before(at).filter(|until| *until >= from)
-        {
-            runs.push(Range::count(timing, from, until));
+    for (begins, ends) in rows {
+        let Some(first) = from else { break };
+        if let Some(until) = timing.previous_before(begins).filter(|until| *until >= first) {
+            runs.push(Range::count(timing, first, until));
         }
-        from = timing.next_after(at);
+        if ends >= first {
+            from = timing.next_after(ends);
+        }
     }
     if let Some(from) = from.filter(|from| *from <= range.until) {
         runs.push(Range::count(timing, from, range.until));
@@ -85,14 +150,14 @@ pub(super) fn not_acted_on(tx: &mut Tx<'_>, schedule: &Schedule, range: Range) -
     Ok(runs)
 }
 
-/// Writes down the instants of a range that were not acted on, and says which they are.
+/// Writes down the instants of a range that are in no row, and says which they are.
 pub(super) fn record_missed(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     Missed { range, reason }: Missed,
     now: Timestamp,
 ) -> Result<Vec<Range>> {
-    let runs = not_acted_on(tx, schedule, range)?;
+    let runs = not_in_a_row(tx, schedule, range)?;
     for run in &runs {
         let error = match run.is_cut_short() {
             true => format!(

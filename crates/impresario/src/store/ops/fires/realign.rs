@@ -50,7 +50,7 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
         if schedule.draft.timing.pattern.fault().is_some() {
             continue;
         }
-        let ahead = schedule.fired_ahead(now) || touched.contains(&schedule.id);
+        let ahead = touched.contains(&schedule.id) || newest(tx, &schedule)?.is_some_and(|at| at > now);
         let begin = match ahead {
             true => take_back(tx, &schedule, now)?,
             false => None,
@@ -79,20 +79,27 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
     Ok(state)
 }
 
-/// The schedules of which something was written down, or put down to be made up for, that ends ahead of `now`, and those
-/// that disabled themselves then, or were changed then while they were.
+/// The schedules of which something was written down as missed, or put down to be made up for, that ends ahead of `now`.
 fn touched_by_a_clock_ahead(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeSet<ScheduleId>> {
     let sql = "SELECT schedule_id FROM fires WHERE outcome = 'missed' AND missed_until > $1
-               UNION SELECT schedule_id FROM catch_ups WHERE until_at > $1
-               UNION SELECT id FROM schedules WHERE disabled_at IS NOT NULL AND (disabled_at > $1 OR pattern_since > $1)";
+               UNION SELECT schedule_id FROM catch_ups WHERE until_at > $1";
     let touched = tx.query(sql, params![now], |row| row.get("schedule_id"))?;
     Ok(touched.into_iter().collect())
 }
 
+/// The newest instant in a schedule's ledger.
+fn newest(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<Option<Timestamp>> {
+    let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 ORDER BY fire_at DESC LIMIT 1";
+    tx.query_opt(sql, params![schedule.id], |row| row.get("fire_at"))
+}
+
 /// Takes back what a clock that was ahead has passed over: what of it is to come fires when it comes, and what has come
-/// is reckoned anew, where the schedule is enabled and nothing but the clock was the reason. Where that begins, if it is
-/// not ahead as well.
+/// is reckoned anew. Where that begins, if it is not ahead as well.
+///
+/// Only what is certainly reckoned anew is taken out of the ledger, because it may be the clock of now that is wrong.
+/// Anything else stays, and whatever fires after all is cut out of it ([`ledger::cut_out`]).
 fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<Option<Timestamp>> {
+    let timing = &schedule.draft.timing;
     let mut begins = Vec::new();
     let sql = "SELECT fire_at, missed_until, missed, reason FROM fires
                WHERE schedule_id = $1 AND outcome = 'missed' AND missed_until > $2";
@@ -105,11 +112,6 @@ fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<Opt
         Ok((range, row.get::<Option<String>>("reason")?))
     })?;
     for (range, reason) in ranges {
-        let timing = &schedule.draft.timing;
-        // A range of a pattern that is no more names instants that nothing else will account for: it stays.
-        if Range::count(timing, range.from, range.until) != range {
-            continue;
-        }
         let by_the_clock = [
             MissedReason::Down,
             MissedReason::OutsideCatchUp,
@@ -117,41 +119,28 @@ fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<Opt
         ]
         .iter()
         .any(|by| reason.as_deref().is_none_or(|reason| reason == by.as_str()));
-        let anew = schedule.draft.enabled && by_the_clock && range.from > schedule.pattern_since.min(now);
-        let just_after = now.checked_add(SignedDuration::from_millis(1)).unwrap_or(now);
-        let has_come = timing.previous_before(just_after).filter(|at| *at >= range.from);
-        match has_come.filter(|_| !anew) {
-            Some(until) => {
-                let left = Range::count(timing, range.from, until);
-                let sql =
-                    "UPDATE fires SET missed_until = $3, missed = $4 WHERE schedule_id = $1 AND fire_at = $2";
-                tx.execute_one(sql, params![schedule.id, range.from, left.until, left.count])?;
-            }
-            None => {
-                let sql = "DELETE FROM fires WHERE schedule_id = $1 AND fire_at = $2 AND outcome = 'missed'";
-                tx.execute_one(sql, params![schedule.id, range.from])?;
-                begins.push(range.from);
-            }
+        let anew = schedule.draft.enabled
+            && by_the_clock
+            && range.from > schedule.pattern_since
+            && range.is_of(timing);
+        if anew {
+            let sql = "DELETE FROM fires WHERE schedule_id = $1 AND fire_at = $2 AND outcome = 'missed'";
+            tx.execute_one(sql, params![schedule.id, range.from])?;
+            begins.push(range.from);
         }
     }
-    // What a fire made up for that lies ahead has just been taken out of the ledger.
-    tx.execute(
-        "UPDATE fires SET missed = 0 WHERE schedule_id = $1 AND fire_at > $2 AND missed > 0 AND outcome <> 'missed'",
-        params![schedule.id, now],
-    )?;
+    if !begins.is_empty() {
+        // What a fire that lies ahead made up for has just been taken out of the ledger.
+        tx.execute(
+            "UPDATE fires SET missed = 0
+             WHERE schedule_id = $1 AND fire_at > $2 AND missed > 0 AND outcome <> 'missed'",
+            params![schedule.id, now],
+        )?;
+    }
     let sql = "DELETE FROM catch_ups WHERE schedule_id = $1 AND until_at > $2 RETURNING from_at";
     begins.extend(tx.query(sql, params![schedule.id, now], |row| {
         row.get::<Timestamp>("from_at")
     })?);
-    if schedule.self_disabled.is_some() {
-        // What comes from now on is told when it is enabled.
-        tx.execute_one(
-            "UPDATE schedules SET disabled_at = CASE WHEN disabled_at > $2 THEN $2 ELSE disabled_at END,
-               pattern_since = CASE WHEN pattern_since > $2 THEN $2 ELSE pattern_since END
-             WHERE id = $1",
-            params![schedule.id, now],
-        )?;
-    }
     Ok(begins.into_iter().filter(|begin| *begin <= now).min())
 }
 

@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    domain::{ScheduleDraft, ScheduleId},
+    domain::{ScheduleDraft, ScheduleId, TenantId},
     ids::Ids,
     store::ops::fixture::Db,
 };
@@ -191,4 +191,145 @@ fn an_update_mends_what_was_set_aside_and_takes_back_the_instant_of_then() {
         .map(|row| (row.outcome.as_str(), row.reason.as_deref(), row.fire_at))
         .collect();
     assert_eq!(shown, [("missed", Some("retired"), at("2026-01-01T00:01:00Z"))]);
+}
+
+/// A schedule of a workflow that is not there: each fire is a row, and no job stands in the way.
+struct Ledger {
+    db: Db,
+    ids: Ids,
+    who: (TenantId, ScheduleId),
+}
+
+impl Ledger {
+    fn new(expr: &str, made: &str) -> Self {
+        let (db, ids) = (Db::new(), Ids::seeded(1));
+        let who = (db.tenant(), ScheduleId(uuid::Uuid::from_u128(7)));
+        let draft = ScheduleDraft::plain("gone", expr);
+        db.run(|tx| schedules::create(tx, who, (draft, None), None, at(made)));
+        Self { db, ids, who }
+    }
+
+    fn pass(&self, now: &str) {
+        let moment = Moment::at(at(now), &self.ids);
+        self.db.run(|tx| fire_due(tx, &moment, 10));
+    }
+
+    fn clock_goes_back(&self, now: &str) {
+        let mut state = Realigned::default();
+        while !state.done {
+            state = self.db.run(|tx| realign(tx, state, at(now)));
+        }
+    }
+
+    fn change(&self, now: &str, edit: impl Fn(&mut ScheduleDraft)) {
+        let apply = |before: &ScheduleDraft| {
+            let mut draft = before.clone();
+            edit(&mut draft);
+            Ok::<_, ()>(schedules::Change {
+                draft,
+                secret: None,
+                checked: None,
+            })
+        };
+        let moment = Moment::at(at(now), &self.ids);
+        self.db.run(|tx| schedules::change(tx, self.who, &moment, apply));
+    }
+
+    /// Oldest first: the hour, the outcome, and of missed ones the last hour.
+    fn rows(&self) -> Vec<String> {
+        let mut rows = self.db.run(|tx| history(tx, self.who.0, self.who.1, None, 100));
+        rows.reverse();
+        let hour = |at: Timestamp| at.strftime("%d-%H").to_string();
+        rows.iter()
+            .map(|row| match row.missed_until {
+                Some(until) => format!(
+                    "{} {} {}..{}",
+                    row.outcome,
+                    row.missed,
+                    hour(row.fire_at),
+                    hour(until)
+                ),
+                None => format!("{} {}", row.outcome, hour(row.fire_at)),
+            })
+            .collect()
+    }
+}
+
+#[test]
+fn what_a_clock_that_was_ahead_wrote_down_by_an_old_pattern_keeps_no_fire_of_the_new_one_away() {
+    let ledger = Ledger::new("0 * * * *", "2026-01-01T08:30:00Z");
+    ledger.pass("2026-01-01T09:00:00Z");
+    ledger.pass("2026-01-01T14:30:00Z");
+    ledger.change("2026-01-01T14:31:00Z", |draft| {
+        draft.timing.pattern = crate::domain::Pattern::parse("0 10,11,14 * * *", "UTC").unwrap();
+    });
+    ledger.clock_goes_back("2026-01-01T09:45:00Z");
+    for hour in ["10", "11"] {
+        ledger.pass(&format!("2026-01-01T{hour}:00:00Z"));
+    }
+    assert_eq!(
+        ledger.rows(),
+        [
+            "rejected 01-09",
+            "rejected 01-10",
+            "rejected 01-11",
+            "rejected 01-14"
+        ]
+    );
+}
+
+#[test]
+fn what_fires_after_all_is_cut_out_of_what_was_missed() {
+    let ledger = Ledger::new("0 * * * *", "2026-01-01T00:30:00Z");
+    ledger.pass("2026-01-01T06:30:00Z");
+    ledger.change("2026-01-01T06:31:00Z", |draft| draft.enabled = false);
+    // The clock was ahead: half past two, and the pause was one of a wrong clock.
+    ledger.clock_goes_back("2026-01-01T02:30:00Z");
+    assert_eq!(ledger.rows(), ["missed 5 01-01..01-05", "rejected 01-06"]);
+    ledger.change("2026-01-01T02:31:00Z", |draft| draft.enabled = true);
+    ledger.pass("2026-01-01T03:00:00Z");
+    assert_eq!(
+        ledger.rows(),
+        [
+            "missed 2 01-01..01-02",
+            "rejected 01-03",
+            "missed 2 01-04..01-05",
+            "rejected 01-06"
+        ]
+    );
+    // What is missed once more is what is left.
+    ledger.pass("2026-01-01T08:30:00Z");
+    assert_eq!(
+        ledger.rows(),
+        [
+            "missed 2 01-01..01-02",
+            "rejected 01-03",
+            "missed 2 01-04..01-05",
+            "rejected 01-06",
+            "missed 1 01-07..01-07",
+            "rejected 01-08"
+        ]
+    );
+}
+
+#[test]
+fn a_clock_that_is_behind_for_a_moment_takes_nothing_out_of_the_ledger_for_good() {
+    type Edit = fn(&mut ScheduleDraft);
+    let edits: [(&str, Edit); 2] = [
+        ("a pause", |draft| draft.enabled = false),
+        ("another pattern", |draft| {
+            draft.timing.pattern = crate::domain::Pattern::parse("30 12 * * *", "UTC").unwrap();
+        }),
+    ];
+    for (what, edit) in edits {
+        let ledger = Ledger::new("0 * * * *", "2026-01-01T00:30:00Z");
+        ledger.pass("2026-01-01T05:10:00Z");
+        ledger.change("2026-01-01T05:11:00Z", edit);
+        let before = ledger.rows();
+        assert_eq!(before, ["missed 4 01-01..01-04", "rejected 01-05"]);
+        ledger.clock_goes_back("2025-12-20T00:00:00Z");
+        ledger.pass("2025-12-20T00:00:00Z");
+        ledger.pass("2026-01-01T05:12:00Z");
+        assert_eq!(ledger.rows()[..2], before, "{what}");
+    }
 }

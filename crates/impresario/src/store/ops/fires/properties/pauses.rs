@@ -8,12 +8,15 @@ enum Turn {
     Step(Step),
     /// The clock goes back by so many milliseconds, and is noticed, perhaps by a server that has just started.
     Back(i64),
+    /// The same for a moment: then it is right again.
+    Behind(i64),
 }
 
 fn turns() -> impl Strategy<Value = Vec<Turn>> {
     let turn = prop_oneof![
         5 => steps().prop_map(|steps| Turn::Step(steps[0].clone())),
         1 => (0..8 * 60 * MINUTE).prop_map(Turn::Back),
+        1 => (0..8 * 60 * MINUTE).prop_map(Turn::Behind),
     ];
     prop::collection::vec(turn, 1..60)
 }
@@ -78,6 +81,23 @@ impl World {
         self.since = self.now;
     }
 
+    fn behind(&mut self, by: i64) {
+        let (before, now) = (self.written_down(), self.now);
+        self.now = (self.now - by).max(START);
+        self.realign();
+        self.pass();
+        self.now = now;
+        self.pass();
+        let after = self.written_down();
+        for at in before.keys().filter(|at| self.is_past(**at)) {
+            assert!(
+                after.contains_key(at),
+                "{} was accounted for before the clock was behind for a moment",
+                ts(*at)
+            );
+        }
+    }
+
     fn check_all(&mut self) {
         self.pass();
         for _ in 0..2 {
@@ -116,6 +136,7 @@ proptest! {
                 Turn::Step(Step::Edit(Edit::Every(_) | Edit::Bounds(..))) => {}
                 Turn::Step(step) => world.take(step),
                 Turn::Back(by) => world.back(*by),
+                Turn::Behind(by) => world.behind(*by),
             }
         }
         world.check_all();

@@ -93,3 +93,21 @@ fn a_catch_up_that_is_the_last_straw_leaves_nothing_of_two_outages_and_no_fault(
     );
     assert_eq!(stage.events(), ["schedule.disabled"]);
 }
+
+#[test]
+fn one_that_cannot_be_read_fires_nothing_when_it_disables_itself() {
+    let stage = Stage::new(|draft| draft.policies.max_consecutive_failures = Some(1));
+    let job = stage.fire(minute(1));
+    let sql = "UPDATE schedules SET timezone = 'Of/Another_Version' WHERE id = $1";
+    stage.db.sql(sql, params![stage.id]);
+    // The instant of minute 2 has come by the old pattern, and nobody knows whether it is one.
+    stage.fail(job, "workflow", half_past(2));
+    let schedule = stage.schedule();
+    assert!(!schedule.draft.enabled);
+    assert_eq!(stage.db.count("SELECT COUNT(*) FROM jobs"), 1);
+    assert_eq!(
+        stage.since(2),
+        [row(2, "missed", Some("retired"), 1)],
+        "the instant is taken back"
+    );
+}
