@@ -244,11 +244,10 @@ fn a_clock_that_goes_back_fires_nothing_a_second_time() {
             }
         });
     };
-    // What has fired is not shown as what fires next.
-    cursor_is("2027-01-01T12:02:00.000Z");
-    // A changed pattern is reckoned from now, so the cursor is put back to an instant that has fired.
-    let after = stage.update(json!({"cron_expr": "*/1 * * * *"}));
-    assert_eq!(after["next_fire_at"], "2027-01-01T12:01:00.000Z");
+    // A changed pattern is reckoned from now; the cursor may be put back to an instant that has fired, until the
+    // scheduler looks.
+    let change = json!({"id": stage.id, "cron_expr": "*/1 * * * *"});
+    stage.client.ok("schedules/update", change);
     stage.server.set_clock("2027-01-01T12:01:00Z");
     cursor_is("2027-01-01T12:02:00.000Z");
     stage.server.set_clock("2027-01-01T12:02:00Z");

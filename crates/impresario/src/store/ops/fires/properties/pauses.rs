@@ -88,6 +88,10 @@ impl World {
         self.pass();
         self.now = now;
         self.pass();
+        if self.stored().self_disabled.is_some() {
+            // What it acted on meanwhile may have failed; then it tells of the rest when it is enabled.
+            self.change(&Edit::Enable);
+        }
         let after = self.written_down();
         for at in before.keys().filter(|at| self.is_past(**at)) {
             assert!(
