@@ -182,3 +182,24 @@ fn a_correction_that_the_store_refuses_is_tried_again() {
         "fired"
     );
 }
+
+#[test]
+fn what_has_fired_is_never_shown_as_what_fires_next() {
+    let (server, client, id) = start();
+    let next = |instant: &str| {
+        wait_until(&format!("{instant} to be next"), PATIENCE, || {
+            client.get_schedule(&id)["next_fire_at"] == instant
+        });
+    };
+    server.set_clock("2027-01-01T00:03:10Z");
+    client.fired(&id, "2027-01-01T00:03:00.000Z");
+    server.set_clock("2027-01-01T00:00:40Z");
+    next("2027-01-01T00:01:00.000Z");
+    server.set_clock("2027-01-01T00:02:00Z");
+    client.fired(&id, "2027-01-01T00:02:00.000Z");
+    next("2027-01-01T00:04:00.000Z");
+    // Nor by a change of the owner's.
+    client.ok("schedules/update", json!({"id": id, "enabled": false}));
+    let enabled = client.ok("schedules/update", json!({"id": id, "enabled": true}));
+    assert_eq!(enabled["schedule"]["next_fire_at"], "2027-01-01T00:04:00.000Z");
+}

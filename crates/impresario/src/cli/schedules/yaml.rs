@@ -280,10 +280,6 @@ fn too_deep(line: usize) -> Problem {
 
 fn key_of(node: &Node) -> Result<String, Problem> {
     match &node.kind {
-        Kind::Scalar(Value::String(text)) if text == "<<" => Err(Problem::new(
-            node.line,
-            "merge keys (<<) are not read; write the fields out, or give a whole value an alias",
-        )),
         Kind::Scalar(Value::String(text)) => Ok(text.clone()),
         Kind::Scalar(value) => Err(Problem::new(
             node.line,
@@ -313,6 +309,10 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, St
     }
     match text {
         "" | "~" | "null" | "Null" | "NULL" => Ok(Value::Null),
+        "<<" => Err(
+            "merge keys (<<) are not read; write the fields out, or give a whole value an alias; in quotes it is a text"
+                .to_owned(),
+        ),
         "true" | "True" | "TRUE" => Ok(Value::Bool(true)),
         "false" | "False" | "FALSE" => Ok(Value::Bool(false)),
         text if looks_like_a_number(text) => {

@@ -20,6 +20,7 @@ pub use self::{
 pub(super) use self::{
     catch_up::{retire as retire_catch_up, wake},
     ledger::{record_pause, retire_instant},
+    realign::not_on_record,
 };
 use super::{Moment, events, jobs, outcomes, schedules};
 use crate::domain::{
@@ -192,7 +193,8 @@ fn fire(
     moment: &Moment<'_>,
 ) -> Result<Outcome> {
     // First: what follows may end in the schedule's disabling itself, which asks what is due.
-    schedules::move_cursor(tx, schedule, plan.next)?;
+    let next = realign::not_on_record(tx, schedule, plan.next)?;
+    schedules::move_cursor(tx, schedule, next)?;
     let mut passed = 0;
     for missed in plan.missed {
         passed += missed_now(tx, schedule, missed, moment)?;

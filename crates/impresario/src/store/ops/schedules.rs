@@ -324,6 +324,10 @@ fn update(tx: &mut Tx<'_>, old: &Schedule, change: Change, moment: &Moment<'_>) 
         },
         ..old.clone()
     };
+    let new = Schedule {
+        next_fire_at: fires::not_on_record(tx, &new, new.next_fire_at)?,
+        ..new
+    };
     write(tx, &new)?;
     // Its overlap policy may now let start what waits to be made up for.
     fires::wake(tx, new.id)?;

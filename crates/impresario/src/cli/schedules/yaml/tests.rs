@@ -61,6 +61,11 @@ fn what_can_be_read_in_more_than_one_way_has_to_say_what_it_is() {
 }
 
 #[test]
+fn a_merge_key_in_quotes_is_a_text() {
+    assert_eq!(value("{\"<<\": 1, '<<x': 2}"), json!({"<<": 1, "<<x": 2}));
+}
+
+#[test]
 fn an_error_has_its_line() {
     for (text, line, part) in [
         ("a: 1\nb: [1, 2\n", 3, "is not YAML"),

@@ -64,10 +64,8 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
             None if ahead || schedule.is_misplaced() => newest_until(tx, &schedule, now)?,
             None => None,
         };
-        let mut cursor = schedule.true_cursor(now, ahead, accounted);
-        if ahead {
-            cursor = not_on_record(tx, &schedule, cursor)?;
-        }
+        let cursor = schedule.true_cursor(now, ahead, accounted);
+        let cursor = not_on_record(tx, &schedule, cursor)?;
         if cursor != schedule.next_fire_at {
             state.moved.push((schedule.id, schedule.next_fire_at, cursor));
         }
@@ -146,11 +144,14 @@ fn take_back(tx: &mut Tx<'_>, schedule: &Schedule, now: Timestamp) -> Result<Opt
 
 /// The first instant from `cursor` on that no clock that was ahead has acted on: the one that will fire next. Where there
 /// are very many, the cursor passes over the rest when it comes to them.
-fn not_on_record(
+pub(in crate::store::ops) fn not_on_record(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     mut cursor: Option<Timestamp>,
 ) -> Result<Option<Timestamp>> {
+    if schedule.last_fire_at.is_none() || schedule.last_fire_at < cursor {
+        return Ok(cursor);
+    }
     let sql = "SELECT fire_at FROM fires WHERE schedule_id = $1 AND fire_at >= $2 AND outcome <> 'missed'
                ORDER BY fire_at LIMIT $3";
     let Some(from) = cursor else { return Ok(None) };
