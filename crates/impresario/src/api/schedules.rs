@@ -95,9 +95,10 @@ pub(super) async fn list(
             schedules::list(tx, tenant.0, filter, limit + 1)
         })
         .await?;
-    let (found, next_cursor) = page::cut(found, limit, |schedule| (schedule.created_at, schedule.id.0));
+    let (found, next_cursor) = page::cut(found, limit, |listed| (listed.created_at, listed.id.0));
+    let readable = found.iter().filter_map(|listed| listed.schedule.as_deref());
     Ok(ok(wire::ScheduleList {
-        schedules: found.iter().map(|schedule| view(&app, schedule)).collect(),
+        schedules: readable.map(|schedule| view(&app, schedule)).collect(),
         next_cursor,
     }))
 }

@@ -11,7 +11,7 @@ pub use self::{
         ToCheck, Unfit, UnfitSchedule, Unjudged, Verdict, note_params, params_page, to_check, unfit,
         unfit_totals,
     },
-    list::{ScheduleFilter, list},
+    list::{Listed, ScheduleFilter, list},
 };
 use super::{
     Moment, fires,
@@ -362,15 +362,27 @@ pub(super) fn retire(
 /// # Errors
 /// What the engine refuses.
 pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId, moment: &Moment<'_>) -> Result<bool> {
-    let Some(schedule) = settled(tx, tenant, id, moment)? else {
-        return Ok(false);
+    let schedule = match settled(tx, tenant, id, moment) {
+        Ok(Some(schedule)) => schedule,
+        Ok(None) => return Ok(false),
+        // What it owes cannot be told any more, and its owner wants it gone.
+        Err(error) if error.is_of_the_row() => {
+            tracing::error!(schedule = %id, %error, "a schedule whose row is damaged is deleted as it is");
+            return forget(tx, tenant, id).map(|()| true);
+        }
+        Err(error) => return Err(error),
     };
     let paused = ScheduleDraft {
         enabled: false,
         ..schedule.draft.clone()
     };
     retire(tx, &schedule, schedule.transition(&paused, moment.now), moment)?;
-    let sql = "DELETE FROM schedules WHERE tenant_id = $1 AND id = $2";
-    tx.execute_one(sql, params![tenant, id])?;
+    forget(tx, tenant, id)?;
     Ok(true)
+}
+
+fn forget(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId) -> Result<()> {
+    tx.execute("DELETE FROM catch_ups WHERE schedule_id = $1", params![id])?;
+    let sql = "DELETE FROM schedules WHERE tenant_id = $1 AND id = $2";
+    tx.execute_one(sql, params![tenant, id])
 }

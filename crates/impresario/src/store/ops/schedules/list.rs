@@ -1,7 +1,9 @@
 //! Lists of schedules.
 
+use jiff::Timestamp;
+
 use super::{COLUMNS, read};
-use crate::domain::{Schedule, TenantId};
+use crate::domain::{Schedule, ScheduleId, TenantId};
 use crate::store::{PageCursor, error::Result, ops::query::Query, tx::Tx};
 
 /// What a list of schedules is narrowed to.
@@ -48,12 +50,37 @@ fn query(tenant: TenantId, filter: ScheduleFilter) -> Query {
     query.after("(created_at, id) < (?, ?)", filter.after)
 }
 
+/// A row of a list.
+#[derive(Debug, Clone)]
+pub struct Listed {
+    /// Its place in the list.
+    pub created_at: Timestamp,
+    /// Its place in the list.
+    pub id: ScheduleId,
+    /// The schedule; `None` where its row is damaged. One of them does not spoil the list of the others.
+    pub schedule: Option<Box<Schedule>>,
+}
+
 /// The newest schedules of a tenant, at most `limit`.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: ScheduleFilter, limit: u32) -> Result<Vec<Schedule>> {
-    query(tenant, filter).run(tx, (ORDER, [limit.into()]), read)
+pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: ScheduleFilter, limit: u32) -> Result<Vec<Listed>> {
+    query(tenant, filter).run(tx, (ORDER, [limit.into()]), |row| {
+        let id: ScheduleId = row.get("id")?;
+        let schedule = match read(row) {
+            Ok(schedule) => Some(Box::new(schedule)),
+            Err(error) => {
+                tracing::error!(schedule = %id, %error, "a schedule is left out of a list: its row is damaged");
+                None
+            }
+        };
+        Ok(Listed {
+            created_at: row.get("created_at")?,
+            id,
+            schedule,
+        })
+    })
 }
 
 #[cfg(test)]
@@ -96,5 +123,29 @@ mod tests {
                 "{name}: {plan}"
             );
         }
+    }
+
+    #[test]
+    fn a_damaged_row_spoils_neither_the_list_nor_its_own_end() {
+        let (db, ids) = (Db::new(), crate::ids::Ids::seeded(1));
+        let tenant = db.tenant();
+        let all: [ScheduleId; 3] = [db.id(), db.id(), db.id()];
+        for id in all {
+            let draft = crate::domain::ScheduleDraft::plain("w", "* * * * *");
+            db.run(|tx| super::super::create(tx, (tenant, id), (draft, None), None, Timestamp::UNIX_EPOCH));
+        }
+        db.sql(
+            "UPDATE schedules SET params = '{bad' WHERE id = $1",
+            crate::store::tx::params![all[1]],
+        );
+        let listed = db.run(|tx| list(tx, tenant, ScheduleFilter::default(), 10));
+        let shown: Vec<_> = listed
+            .iter()
+            .map(|one| (one.id, one.schedule.is_some()))
+            .collect();
+        assert_eq!(shown, [(all[2], true), (all[1], false), (all[0], true)]);
+        let moment = crate::store::ops::Moment::at(Timestamp::UNIX_EPOCH, &ids);
+        assert!(db.run(|tx| super::super::delete(tx, tenant, all[1], &moment)));
+        assert_eq!(db.count("SELECT COUNT(*) FROM schedules"), 2);
     }
 }
