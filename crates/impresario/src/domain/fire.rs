@@ -190,11 +190,8 @@ fn newest_due(due: &Due<'_>, now: Timestamp) -> Option<Timestamp> {
     if due.timing.due_at(due.id, due.cursor) > now {
         return None;
     }
-    let just_after = now
-        .checked_add(SignedDuration::from_millis(1))
-        .unwrap_or(Timestamp::MAX);
     // The shares of the spread keep the order, so only the newest one can be still to come.
-    let mut newest = due.timing.previous_before(just_after);
+    let mut newest = due.timing.latest_until(now);
     if newest.is_some_and(|at| due.timing.due_at(due.id, at) > now) {
         newest = newest.and_then(|at| due.timing.previous_before(at));
     }

@@ -1,7 +1,7 @@
 //! A schedule: a deployed workflow, its input, when it fires, and what its owner decided about fires that cannot simply
 //! go ahead.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::{
@@ -236,11 +236,9 @@ impl Schedule {
             Some(made) => timing.next_after(made)?,
             None => cursor,
         };
-        let just_after = self
-            .pattern_since
-            .checked_add(SignedDuration::from_millis(1))
-            .ok()?;
-        let until = timing.previous_before(just_after).filter(|until| *until >= from);
+        let until = timing
+            .latest_until(self.pattern_since)
+            .filter(|until| *until >= from);
         let until = until.or_else(|| Some(from).filter(|from| *from == cursor))?;
         Some(Missed {
             range: Range::count(timing, from, until),
@@ -300,7 +298,8 @@ impl Schedule {
     /// [`Schedule::is_misplaced`].
     ///
     /// What had come stays owed. Where a clock was ahead, what came after the newest instant on record is owed too.
-    /// Under new rules of the zone, the nearest instant takes the place of the one that was next, come or not. Otherwise the first instant after now comes next.
+    /// Under new rules of the zone, the nearest instant takes the place of the one that was next, come or not. Otherwise
+    /// the first instant after now comes next.
     #[must_use]
     pub fn true_cursor(
         &self,

@@ -62,6 +62,12 @@ impl Timing {
         self.pattern.previous_before(until).filter(|at| self.allows(*at))
     }
 
+    /// The last nominal instant at or before `until`.
+    #[must_use]
+    pub fn latest_until(&self, until: Timestamp) -> Option<Timestamp> {
+        self.previous_before(until.checked_add(TICK).unwrap_or(Timestamp::MAX))
+    }
+
     /// Whether `at` is one of its instants.
     #[must_use]
     pub fn names(&self, at: Timestamp) -> bool {
@@ -149,6 +155,10 @@ mod tests {
         assert_eq!(hourly.previous_before(at("2030-01-01T00:00:00Z")), Some(three));
         assert_eq!(hourly.previous_before(three), Some(two));
         assert_eq!(hourly.previous_before(two), None);
+        assert_eq!(
+            (hourly.latest_until(two), hourly.latest_until(minus(two, TICK))),
+            (Some(two), None)
+        );
         assert!(!hourly.is_over(two) && hourly.is_over(three));
         assert!(
             !timing("0 * * * *").is_over(three),

@@ -5,14 +5,15 @@ use serde_json::{Value, json};
 use crate::support::{Bundle, Client, PATIENCE, Server, Setup, wait_for};
 
 /// Does as its params say.
-const OBEDIENT: &str = r#"
+pub(crate) const OBEDIENT: &str = r#"
     if (input.fail) throw new Error("the portal is down: " + input.fail);
+    if (input.page) await ctx.page.title();
     if (input.wait) await new Promise((done) => setTimeout(done, 600_000));
     return "fine";
 "#;
 
 /// A minute of the first hour, as the API writes it.
-fn minute(number: u32) -> String {
+pub(crate) fn minute(number: u32) -> String {
     format!("2027-01-01T00:{number:02}:00.000Z")
 }
 

@@ -125,6 +125,7 @@ pub fn create(
         },
         ..Schedule::begun(id, tenant, draft, now)
     };
+    // Only what an owner's change never touches; the rest is written as by one.
     tx.execute_one(
         "INSERT INTO schedules (id, tenant_id, workflow, params, cron_expr, timezone, launch, skip_callbacks, enabled,
            pattern_since, created_at, updated_at)

@@ -213,12 +213,8 @@ pub(in crate::store::ops) fn record_pause(
     moment: &Moment<'_>,
 ) -> Result<()> {
     let timing = &schedule.draft.timing;
-    let just_after = moment
-        .now
-        .checked_add(jiff::SignedDuration::from_millis(1))
-        .unwrap_or(moment.now);
     let first = timing.next_after(since).filter(|at| *at <= moment.now);
-    let last = timing.previous_before(just_after);
+    let last = timing.latest_until(moment.now);
     let Some((from, until)) = first.zip(last) else {
         return Ok(());
     };
