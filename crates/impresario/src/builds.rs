@@ -142,7 +142,7 @@ async fn built(app: &App, deployment: &Deployment, workflows: Vec<ExportedWorkfl
     let new_id = move || WorkflowId(ids.uuid(now));
     app.store
         .write("deployment_built", move |tx| {
-            deployments::built(tx, &deployment, (&workflows, &verdicts), (new_id, now))
+            deployments::built(tx, &deployment, (&workflows, &verdicts), (new_id.clone(), now))
         })
         .await
 }

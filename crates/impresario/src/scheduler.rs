@@ -77,7 +77,7 @@ async fn realign(app: &App) -> store::Result<()> {
         let (from, now) = (state, app.clock.now());
         state = app
             .store
-            .write("realign_cursors", move |tx| fires::realign(tx, from, now))
+            .write("realign_cursors", move |tx| fires::realign(tx, from.clone(), now))
             .await?;
         for (schedule, from, to) in &state.moved {
             moved += 1;

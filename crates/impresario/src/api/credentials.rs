@@ -51,7 +51,7 @@ pub(super) async fn create(
     );
     let wanted = name.clone();
     let created = app.store.write("create_credential", move |tx| {
-        credentials::create(tx, tenant.0, (id, &wanted), secret, now)
+        credentials::create(tx, tenant.0, (id, &wanted), secret.clone(), now)
     });
     if !created.await? {
         return Err(ApiError::conflict(format!(
@@ -83,7 +83,7 @@ pub(super) async fn upsert(
     let (id, overwritten) = app
         .store
         .write("upsert_credential", move |tx| {
-            credentials::upsert(tx, tenant.0, (id, &wanted), secret, now)
+            credentials::upsert(tx, tenant.0, (id, &wanted), secret.clone(), now)
         })
         .await?;
     let message = format!(
@@ -160,7 +160,7 @@ pub(super) async fn update(
     match app
         .store
         .write("update_credential", move |tx| {
-            credentials::update(tx, tenant.0, id, (name, secret), now)
+            credentials::update(tx, tenant.0, id, (name.clone(), secret.clone()), now)
         })
         .await?
     {

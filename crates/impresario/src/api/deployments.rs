@@ -1,5 +1,6 @@
 //! `deployments/*`.
 
+use bytes::Bytes;
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
@@ -67,7 +68,7 @@ pub(super) async fn create(
     };
     app.store
         .write("accept_deployment", move |tx| {
-            deployments::accept(tx, &deployment, archive)
+            deployments::accept(tx, &deployment, archive.clone())
         })
         .await?;
     app.signals.builds.notify_one();
@@ -75,7 +76,7 @@ pub(super) async fn create(
 }
 
 /// The archive's bytes and their hash.
-fn decode(source: &str) -> Result<(Vec<u8>, String), Flaw> {
+fn decode(source: &str) -> Result<(Bytes, String), Flaw> {
     let archive = STANDARD
         .decode(source)
         .map_err(|error| Flaw::new("invalid_format", format!("is not base64: {error}")))?;
@@ -83,7 +84,7 @@ fn decode(source: &str) -> Result<(Vec<u8>, String), Flaw> {
         return Err(Flaw::new("invalid_format", "is not a gzip-compressed tar"));
     }
     let bundle = hex(&Sha256::digest(&archive));
-    Ok((archive, bundle))
+    Ok((archive.into(), bundle))
 }
 
 fn entry_point(text: &str) -> Result<String, Flaw> {

@@ -104,7 +104,7 @@ pub(super) async fn create(
     let outcome = app
         .store
         .write("create_job", move |tx| {
-            jobs::create(tx, tenant.0, new, callback.new_secret, now)
+            jobs::create(tx, tenant.0, new.clone(), callback.new_secret.clone(), now)
         })
         .await?;
     app.signals.worker.notify_one();
@@ -191,7 +191,9 @@ pub(super) async fn list(
     input.finish()?;
     let found = app
         .store
-        .read("list_jobs", move |tx| jobs::list(tx, tenant.0, filter, limit + 1))
+        .read("list_jobs", move |tx| {
+            jobs::list(tx, tenant.0, filter.clone(), limit + 1)
+        })
         .await?;
     let (found, next_cursor) = page::cut(found, limit, |job| (job.created_at, job.id.0));
     let jobs = found

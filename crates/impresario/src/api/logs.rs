@@ -33,7 +33,9 @@ pub(super) async fn list(
     input.finish()?;
     let mut found = app
         .store
-        .read("list_logs", move |tx| logs::list(tx, tenant.0, filter, limit + 1))
+        .read("list_logs", move |tx| {
+            logs::list(tx, tenant.0, filter.clone(), limit + 1)
+        })
         .await?;
     let more = found.len() > limit as usize;
     found.truncate(limit as usize);

@@ -61,7 +61,13 @@ pub(super) async fn create(
     let created = app
         .store
         .write("create_schedule", move |tx| {
-            schedules::create(tx, ids, (draft, checked), callback.new_secret, now)
+            schedules::create(
+                tx,
+                ids,
+                (draft.clone(), checked),
+                callback.new_secret.clone(),
+                now,
+            )
         })
         .await?;
     let CreateOutcome::Created(created) = created else {
@@ -92,7 +98,7 @@ pub(super) async fn list(
     let found = app
         .store
         .read("list_schedules", move |tx| {
-            schedules::list(tx, tenant.0, filter, limit + 1)
+            schedules::list(tx, tenant.0, filter.clone(), limit + 1)
         })
         .await?;
     let (found, next_cursor) = page::cut(found, limit, |listed| (listed.created_at, listed.id.0));
@@ -165,7 +171,7 @@ pub(super) async fn update(
         .write("update_schedule", move |tx| {
             let moment = Moment::of(&*clock, &ids);
             schedules::change(tx, (tenant.0, id), &moment, |before| {
-                let (draft, callback) = patch.apply(before)?;
+                let (draft, callback) = patch.clone().apply(before)?;
                 Ok(Change {
                     draft,
                     secret: callback.new_secret,

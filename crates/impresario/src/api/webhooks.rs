@@ -100,7 +100,7 @@ pub(super) async fn create(
     if !app
         .store
         .write("create_webhook", move |tx| {
-            webhooks::create(tx, tenant.0, (endpoint, secret), MOST_ENDPOINTS)
+            webhooks::create(tx, tenant.0, (endpoint.clone(), secret.clone()), MOST_ENDPOINTS)
         })
         .await?
     {
@@ -181,7 +181,7 @@ pub(super) async fn update(
     if !app
         .store
         .write("update_webhook", move |tx| {
-            webhooks::update(tx, tenant.0, id, change, now)
+            webhooks::update(tx, tenant.0, id, change.clone(), now)
         })
         .await?
     {
@@ -223,7 +223,7 @@ pub(super) async fn deliveries(
     let found = app
         .store
         .read("list_deliveries", move |tx| {
-            deliveries::list(tx, tenant.0, filter, after, limit + 1)
+            deliveries::list(tx, tenant.0, filter, after.clone(), limit + 1)
         })
         .await?;
     let (found, next_cursor) = page::cut(found, limit, |delivery| (delivery.created_at, delivery.id.0));

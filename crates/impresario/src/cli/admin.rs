@@ -78,7 +78,7 @@ pub(crate) async fn create_tenant(store: &Store, ids: &Ids, name: &str) -> anyho
     };
     let created = tenant.clone();
     if !store
-        .write("create_tenant", move |tx| tenants::create(tx, created))
+        .write("create_tenant", move |tx| tenants::create(tx, created.clone()))
         .await?
     {
         bail!("tenant: there is one named {name:?} already");
@@ -107,7 +107,7 @@ pub(crate) async fn create_key(
         start: key.start,
     };
     store
-        .write("create_key", move |tx| tenants::add_key(tx, row, now))
+        .write("create_key", move |tx| tenants::add_key(tx, row.clone(), now))
         .await?;
     Ok(key.token.expose_secret().to_owned())
 }

@@ -144,7 +144,7 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
         let recorded = app
             .store
             .write("record_attempt", move |tx| {
-                deliveries::record(tx, (id, &lease), record, after, now)
+                deliveries::record(tx, (id, &lease), record.clone(), after, now)
             })
             .await;
         match recorded {

@@ -78,7 +78,7 @@ struct Operation<T, F> {
     reply: oneshot::Sender<Result<T>>,
 }
 
-impl<T: Send, F: FnOnce(&mut Tx<'_>) -> Result<T> + Send> Queued for Operation<T, F> {
+impl<T: Send, F: Fn(&mut Tx<'_>) -> Result<T> + Send> Queued for Operation<T, F> {
     fn name(&self) -> &'static str {
         self.name
     }
@@ -146,7 +146,7 @@ impl Engine {
     pub(super) async fn write<T, F>(&self, name: &'static str, body: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
         let operation = Operation {

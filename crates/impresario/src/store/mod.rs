@@ -45,7 +45,7 @@ impl Store {
     pub async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         self.engine.write(name, operation).await
     }
@@ -64,7 +64,7 @@ impl Store {
     pub async fn read<T, F>(&self, name: &'static str, operation: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         self.engine.readers().read(name, operation).await
     }
@@ -77,7 +77,7 @@ impl Store {
     pub async fn read_now<T, F>(&self, name: &'static str, operation: F) -> Result<T>
     where
         T: Send + 'static,
-        F: FnOnce(&mut Tx<'_>) -> Result<T> + Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         self.engine.readers().read_now(name, operation).await
     }

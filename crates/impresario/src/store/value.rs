@@ -1,6 +1,7 @@
 //! What goes into a statement and what comes out of a row, in the types that both engines have: NULL, 64-bit
 //! integers, text and bytes. Instants are milliseconds, booleans 0 and 1, ids and JSON text.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde::{Serialize, de::DeserializeOwned};
 use uuid::Uuid;
@@ -16,8 +17,8 @@ pub enum Value {
     Int(i64),
     /// Text, an id or JSON.
     Text(String),
-    /// Bytes.
-    Blob(Vec<u8>),
+    /// Bytes, shared and never copied: an archive may have a hundred megabytes.
+    Blob(Bytes),
 }
 
 /// A column of a row, borrowed from the engine.
@@ -63,6 +64,12 @@ impl From<&String> for Value {
 
 impl From<Vec<u8>> for Value {
     fn from(bytes: Vec<u8>) -> Self {
+        Self::Blob(bytes.into())
+    }
+}
+
+impl From<Bytes> for Value {
+    fn from(bytes: Bytes) -> Self {
         Self::Blob(bytes)
     }
 }

@@ -44,7 +44,9 @@ impl LogBuffer {
         let (tenant, id, count) = (job.tenant, job.id, lines.len());
         let written = app
             .store
-            .write("append_logs", move |tx| logs::append(tx, tenant, id, lines))
+            .write("append_logs", move |tx| {
+                logs::append(tx, tenant, id, lines.clone())
+            })
             .await;
         if let Err(error) = written {
             tracing::error!(job = %id, lines = count, %error, cause = ?error, "log lines of a run could not be stored");

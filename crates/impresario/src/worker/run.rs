@@ -90,7 +90,7 @@ async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
                 if hopeless {
                     return jobs::abandon(tx, (id, &lease), moment.now);
                 }
-                jobs::finish(tx, (id, &lease), ending, &moment)
+                jobs::finish(tx, (id, &lease), ending.clone(), &moment)
             })
             .await;
         match finished {
@@ -263,8 +263,8 @@ async fn credentials(
         .store
         .read_now("job_credentials", move |tx| {
             let mut found = Vec::new();
-            for name in declared {
-                let credential = credentials::by_name(tx, tenant, &name)?;
+            for name in &declared {
+                let credential = credentials::by_name(tx, tenant, name)?;
                 found.push((format!("\"{name}\", which the workflow declares,"), credential));
             }
             if let Some(id) = extra {

@@ -58,7 +58,7 @@ pub(in crate::api) async fn trigger(
     match app
         .store
         .write("trigger_schedule", move |tx| {
-            jobs::create(tx, tenant.0, new, None, now)
+            jobs::create(tx, tenant.0, new.clone(), None, now)
         })
         .await?
     {

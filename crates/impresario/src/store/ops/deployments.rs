@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use jiff::Timestamp;
 
 use crate::domain::{
@@ -46,7 +47,7 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn accept(tx: &mut Tx<'_>, deployment: &Deployment, archive: Vec<u8>) -> Result<()> {
+pub fn accept(tx: &mut Tx<'_>, deployment: &Deployment, archive: Bytes) -> Result<()> {
     tx.execute(
         "INSERT INTO bundles (sha256, archive, created_at) VALUES ($1, $2, $3) ON CONFLICT (sha256) DO NOTHING",
         params![&deployment.bundle, archive, deployment.created_at],

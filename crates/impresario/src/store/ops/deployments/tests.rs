@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::store::ops::fixture::{Db, at};
+use bytes::Bytes;
 
 fn accepted(db: &Db, tenant: TenantId, created_at: i64) -> Deployment {
     let deployment = Deployment {
@@ -16,7 +17,7 @@ fn accepted(db: &Db, tenant: TenantId, created_at: i64) -> Deployment {
         created_at: at(created_at),
         built_at: None,
     };
-    db.run(|tx| accept(tx, &deployment, vec![0]));
+    db.run(|tx| accept(tx, &deployment, Bytes::from_static(&[0])));
     deployment
 }
 

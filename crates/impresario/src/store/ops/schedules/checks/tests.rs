@@ -1,5 +1,6 @@
 //! What a verdict counts for, what becomes of a schedule without one, and how little is read to find the unfit.
 
+use bytes::Bytes;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
@@ -34,7 +35,7 @@ fn accepted(db: &Db, tenant: TenantId) -> Deployment {
         created_at: at(MADE),
         built_at: None,
     };
-    db.run(|tx| deployments::accept(tx, &deployment, vec![0]));
+    db.run(|tx| deployments::accept(tx, &deployment, Bytes::from_static(&[0])));
     deployment
 }
 
