@@ -1,40 +1,87 @@
-//! The SQLite engine: files, locks, PRAGMAs, migrations and the writer thread.
-//!
-//! All writes go through one thread, which runs the operations that have queued up in one transaction, each in a
-//! savepoint of its own, and commits them together (group commit): an operation is answered only once it is on disk.
+//! The two engines and every difference between them that an operation can see: which statements lock rows, and the few
+//! texts that must differ, each with its reason.
 
 use std::{
     any::Any,
-    fs::File,
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
 };
-
-use rusqlite::{Connection, OpenFlags};
-use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    directory,
     error::{Result, StoreError},
-    migrate,
-    readers::{LONGEST, Readers},
-    tx::Tx,
+    postgres::Postgres,
+    sqlite::Sqlite,
 };
 
-/// SQLite 3.7.0 to 3.51.2 can corrupt a database in WAL mode when two connections reset the log
-/// (<https://sqlite.org/wal.html#walresetbug>).
-const OLDEST_SQLITE: i32 = 3_051_003;
+/// The open database.
+#[derive(Debug)]
+pub(super) enum Engine {
+    /// A file of this machine; one server has it.
+    Sqlite(Sqlite),
+    /// A server that any number of nodes share.
+    Postgres(Postgres),
+}
 
-/// How long a connection waits for another process's write before it gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+/// Which SQL an engine speaks, where the two do not agree.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// The embedded one.
+    Sqlite,
+    /// The shared one.
+    Postgres,
+}
 
-/// The most operations that share one commit.
-const MOST_IN_A_COMMIT: usize = 256;
+impl Dialect {
+    /// At the end of a SELECT of rows that the operation will decide on: nobody else changes them until it has ended, and
+    /// what they hold is what was committed last. SQLite has a single writer. Weaker than `FOR UPDATE` in one point:
+    /// whoever only refers to the row by a foreign key need not wait.
+    #[must_use]
+    pub fn lock(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR NO KEY UPDATE",
+        }
+    }
 
-/// Operations that wait for the writer beyond this number make their callers wait.
-const WRITE_QUEUE: usize = 1024;
+    /// The same for work that any node may do: rows that another one has already are passed over.
+    #[must_use]
+    pub fn claim(self) -> &'static str {
+        match self {
+            Self::Sqlite => "",
+            Self::Postgres => " FOR NO KEY UPDATE SKIP LOCKED",
+        }
+    }
+
+    /// After the name of a table in FROM: the index that the planner does not find by itself. PostgreSQL has statistics
+    /// and no such hint.
+    #[must_use]
+    pub fn by_index(self, index: &str) -> String {
+        match self {
+            Self::Sqlite => format!("INDEXED BY {index}"),
+            Self::Postgres => String::new(),
+        }
+    }
+
+    /// A FROM item with a row for each text of a JSON array, as `value`: JSON is no part of the SQL that both have.
+    #[must_use]
+    pub fn texts_of(self, array: &str) -> String {
+        match self {
+            Self::Sqlite => format!("json_each({array})"),
+            Self::Postgres => format!("json_array_elements_text(CAST({array} AS json)) AS texts (value)"),
+        }
+    }
+
+    /// The clock that leases are measured on, in milliseconds, as a query with one column `now`; nothing where a lease
+    /// ends with the process that holds it: SQLite's one server finds at its start what an earlier one left.
+    #[must_use]
+    pub fn lease_clock(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => {
+                Some("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now")
+            }
+        }
+    }
+}
 
 /// Who opens the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,141 +90,6 @@ pub enum Access {
     Server,
     /// A command beside it.
     Tool,
-}
-
-/// The open database.
-pub(super) struct Engine {
-    writer: mpsc::Sender<Box<dyn Queued>>,
-    readers: Arc<Readers>,
-    /// Why the last commit failed.
-    commit_failure: Arc<Mutex<Option<String>>>,
-    /// Held for the process's life: the operating system gives it up even on `kill -9`.
-    _lock: Option<File>,
-}
-
-impl std::fmt::Debug for Engine {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Engine").finish_non_exhaustive()
-    }
-}
-
-/// An operation that waits for the writer.
-trait Queued: Send {
-    fn name(&self) -> &'static str;
-    /// Runs it; whether it wants its writes kept.
-    fn run(&mut self, connection: &Connection) -> bool;
-    /// Tells the caller.
-    fn answer(self: Box<Self>, commit: Result<(), String>);
-}
-
-struct Operation<T, F> {
-    name: &'static str,
-    body: Option<F>,
-    /// What it said, once it has run.
-    outcome: Option<Result<T>>,
-    reply: oneshot::Sender<Result<T>>,
-}
-
-impl<T: Send, F: Fn(&mut Tx<'_>) -> Result<T> + Send> Queued for Operation<T, F> {
-    fn name(&self) -> &'static str {
-        self.name
-    }
-
-    fn run(&mut self, connection: &Connection) -> bool {
-        if let Some(body) = self.body.take() {
-            self.outcome = Some(guarded(self.name, || body(&mut Tx::new(connection, self.name))));
-        }
-        matches!(self.outcome, Some(Ok(_)))
-    }
-
-    fn answer(self: Box<Self>, commit: Result<(), String>) {
-        let operation = self.name;
-        let outcome = match (self.outcome, commit) {
-            (Some(Err(error)), _) => Err(error),
-            // Also where it never ran, because the transaction could not begin or was broken by another.
-            (_, Err(reason)) => Err(StoreError::Commit { operation, reason }),
-            (Some(Ok(value)), Ok(())) => Ok(value),
-            (None, Ok(())) => Err(StoreError::Closed { operation }),
-        };
-        // A caller that has gone away does not undo what was committed.
-        let _gone = self.reply.send(outcome);
-    }
-}
-
-impl Engine {
-    /// Opens the database in `dir`, making both where they are not there yet, and migrates it.
-    ///
-    /// # Errors
-    /// Where the directory cannot be used, another server has it, or the database is newer than this program.
-    pub(super) fn open(dir: &Path, access: Access) -> Result<Self> {
-        if rusqlite::version_number() < OLDEST_SQLITE {
-            return Err(StoreError::Open(format!(
-                "SQLite {} can corrupt databases in WAL mode; 3.51.3 or newer is needed",
-                rusqlite::version()
-            )));
-        }
-        directory::create_private(dir)?;
-        directory::refuse_network(dir)?;
-        let lock = match access {
-            Access::Server => Some(directory::lock(dir)?),
-            Access::Tool => None,
-        };
-        let path = dir.join("impresario.db");
-        let mut connection = connect(&path, false)?;
-        migrate::migrate(&mut connection, dir, access)?;
-
-        let (writer, queue) = mpsc::channel(WRITE_QUEUE);
-        let commit_failure = Arc::new(Mutex::new(None));
-        let failure = Arc::clone(&commit_failure);
-        std::thread::Builder::new()
-            .name("store-writer".to_owned())
-            .spawn(move || write_loop(&connection, queue, &failure))
-            .map_err(|error| StoreError::Open(format!("cannot start the writer thread: {error}")))?;
-        let readers = Arc::new(Readers::new(path, LONGEST));
-        Ok(Self {
-            writer,
-            readers,
-            commit_failure,
-            _lock: lock,
-        })
-    }
-
-    /// Runs `body` in a write transaction and returns once it is durable.
-    pub(super) async fn write<T, F>(&self, name: &'static str, body: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let (reply, answer) = oneshot::channel();
-        let operation = Operation {
-            name,
-            body: Some(body),
-            outcome: None,
-            reply,
-        };
-        let gone = |_| StoreError::Closed { operation: name };
-        self.writer
-            .send(Box::new(operation))
-            .await
-            .map_err(|_| StoreError::Closed { operation: name })?;
-        answer.await.map_err(gone)?
-    }
-
-    /// Why nothing can be written, as far as the newest commit tells; nothing where it went through.
-    pub(super) fn last_commit_failure(&self) -> Option<String> {
-        if self.writer.is_closed() {
-            return Some("the writer thread has ended".to_owned());
-        }
-        self.commit_failure
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    /// Who reads.
-    pub(super) fn readers(&self) -> &Arc<Readers> {
-        &self.readers
-    }
 }
 
 /// Turns a panic of one operation into its error, so that it takes nobody else down.
@@ -194,82 +106,6 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned())
-}
-
-fn write_loop(
-    connection: &Connection,
-    mut queue: mpsc::Receiver<Box<dyn Queued>>,
-    failure: &Mutex<Option<String>>,
-) {
-    let mut batch = Vec::new();
-    while queue.blocking_recv_many(&mut batch, MOST_IN_A_COMMIT) > 0 {
-        let commit = write_batch(connection, &mut batch).map_err(|error| error.to_string());
-        *failure.lock().unwrap_or_else(PoisonError::into_inner) = commit.as_ref().err().cloned();
-        if let Err(reason) = &commit {
-            let operations: Vec<_> = batch.iter().map(|operation| operation.name()).collect();
-            tracing::error!(%reason, ?operations, "a commit failed; nothing of it was written");
-            if !connection.is_autocommit()
-                && let Err(error) = connection.execute_batch("ROLLBACK")
-            {
-                tracing::error!(%error, "the rollback failed too");
-            }
-        }
-        for operation in batch.drain(..) {
-            operation.answer(commit.clone());
-        }
-    }
-}
-
-fn write_batch(connection: &Connection, batch: &mut [Box<dyn Queued>]) -> rusqlite::Result<()> {
-    connection.execute_batch("BEGIN IMMEDIATE")?;
-    for operation in batch {
-        connection.execute_batch("SAVEPOINT operation")?;
-        let keep = operation.run(connection);
-        connection.execute_batch(if keep {
-            "RELEASE operation"
-        } else {
-            "ROLLBACK TO operation; RELEASE operation"
-        })?;
-    }
-    connection.execute_batch("COMMIT")
-}
-
-/// Sets what the promises rest on, and reads it back: SQLite ignores a PRAGMA it cannot obey.
-pub(super) fn connect(path: &Path, read_only: bool) -> Result<Connection> {
-    let failed = |error: rusqlite::Error| StoreError::Open(format!("{}: {error}", path.display()));
-    let flags =
-        OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
-    connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-    connection.set_prepared_statement_cache_capacity(256);
-    // A value for each PRAGMA, and the text SQLite answers once it holds.
-    for (pragma, value, holds) in [
-        ("journal_mode", "WAL", "wal"),
-        ("synchronous", "FULL", "2"),
-        ("foreign_keys", "ON", "1"),
-    ] {
-        connection.pragma_update(None, pragma, value).map_err(failed)?;
-        let now: rusqlite::types::Value = connection
-            .pragma_query_value(None, pragma, |row| row.get(0))
-            .map_err(failed)?;
-        let now = match now {
-            rusqlite::types::Value::Text(text) => text,
-            rusqlite::types::Value::Integer(number) => number.to_string(),
-            other => format!("{other:?}"),
-        };
-        if now != holds {
-            return Err(StoreError::Open(format!(
-                "{}: {pragma} is {now} and must be {holds}; the data directory must be on a local disk",
-                path.display()
-            )));
-        }
-    }
-    if read_only {
-        connection
-            .pragma_update(None, "query_only", "ON")
-            .map_err(failed)?;
-    }
-    Ok(connection)
 }
 
 /// Lowercase hexadecimal.

@@ -1,6 +1,111 @@
 //! What can go wrong in the store. Expected outcomes ("not found", "name taken") are not errors but answers.
 
+use std::time::Duration;
+
 use rusqlite::ErrorCode;
+use tokio_postgres::error::SqlState;
+
+/// What an engine said.
+#[derive(Debug, thiserror::Error)]
+pub enum EngineError {
+    /// The embedded one.
+    #[error(transparent)]
+    Sqlite(#[from] rusqlite::Error),
+    /// The shared one.
+    #[error(transparent)]
+    Postgres(#[from] tokio_postgres::Error),
+    /// The shared one said nothing.
+    #[error("the database server did not answer within {} s", .0.as_secs())]
+    NoAnswer(Duration),
+    /// The transaction was given up by an earlier error of the same operation, so nothing of it can be kept.
+    #[error("a statement of this operation had failed before")]
+    GivenUp,
+}
+
+impl EngineError {
+    /// A unique key, a foreign key, a check, a NOT NULL.
+    pub(super) fn is_constraint(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::ConstraintViolation),
+            // Class 23 (https://www.postgresql.org/docs/current/errcodes-appendix.html).
+            Self::Postgres(_) => self.state().is_some_and(|state| state.code().starts_with("23")),
+            Self::NoAnswer(_) | Self::GivenUp => false,
+        }
+    }
+
+    /// Two rows with one key, or one that another transaction has just made: the same operation sees that row when it is
+    /// run again.
+    pub(super) fn is_duplicate(&self) -> bool {
+        self.state() == Some(&SqlState::UNIQUE_VIOLATION)
+    }
+
+    /// Somebody else's transaction was in the way: the same operation may go through when it is run again.
+    pub(super) fn is_conflict(&self) -> bool {
+        let conflicts = [
+            &SqlState::T_R_SERIALIZATION_FAILURE,
+            &SqlState::T_R_DEADLOCK_DETECTED,
+            &SqlState::LOCK_NOT_AVAILABLE,
+        ];
+        self.state().is_some_and(|state| conflicts.contains(&state))
+    }
+
+    /// It was told to stop, or took longer than it may.
+    pub(super) fn is_interrupted(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted),
+            Self::Postgres(_) => self.state() == Some(&SqlState::QUERY_CANCELED),
+            Self::NoAnswer(_) | Self::GivenUp => false,
+        }
+    }
+
+    /// The connection is of no use any more, or the server as a whole takes no work: nothing was committed by what has
+    /// not been told to.
+    pub(super) fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => matches!(
+                error.sqlite_error_code(),
+                Some(
+                    ErrorCode::DiskFull
+                        | ErrorCode::SystemIoFailure
+                        | ErrorCode::DatabaseBusy
+                        | ErrorCode::DatabaseLocked
+                        | ErrorCode::FileLockingProtocolFailed
+                        | ErrorCode::ReadOnly
+                        | ErrorCode::CannotOpen
+                )
+            ),
+            Self::NoAnswer(_) => true,
+            Self::GivenUp => false,
+            // What ended the connection is. Of the server's answers: connection exceptions (08),
+            // insufficient resources (53), operator intervention but for a cancelled query (57), system errors (58),
+            // a server that only reads (a standby, after a failover), and a plan from before a migration.
+            Self::Postgres(error) => match error.code() {
+                None => {
+                    error.is_closed()
+                        || std::error::Error::source(error)
+                            .is_some_and(|source| source.is::<std::io::Error>())
+                }
+                Some(state) => {
+                    let code = state.code();
+                    ["08", "53", "57", "58"]
+                        .iter()
+                        .any(|class| code.starts_with(class))
+                        && state != &SqlState::QUERY_CANCELED
+                        || state == &SqlState::READ_ONLY_SQL_TRANSACTION
+                        || state == &SqlState::FEATURE_NOT_SUPPORTED
+                        || state == &SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT
+                }
+            },
+        }
+    }
+
+    fn state(&self) -> Option<&SqlState> {
+        match self {
+            Self::Postgres(error) => error.code(),
+            _ => None,
+        }
+    }
+}
 
 /// A failed operation. Nothing of it was written.
 #[derive(Debug, thiserror::Error)]
@@ -15,7 +120,7 @@ pub enum StoreError {
         operation: &'static str,
         /// What the engine said.
         #[source]
-        source: rusqlite::Error,
+        source: EngineError,
     },
     /// It was a read for a request that did not come to its end in time, or that nobody waited for any more.
     #[error("{operation}: it took too long and was stopped")]
@@ -74,9 +179,7 @@ impl StoreError {
     pub fn is_of_the_row(&self) -> bool {
         match self {
             Self::Corrupt { .. } | Self::Rows { .. } | Self::Panicked { .. } => true,
-            Self::Engine { source, .. } => {
-                source.sqlite_error_code() == Some(rusqlite::ErrorCode::ConstraintViolation)
-            }
+            Self::Engine { source, .. } => source.is_constraint(),
             Self::Open(_) | Self::Commit { .. } | Self::Closed { .. } | Self::TooSlow { .. } => false,
         }
     }
@@ -87,18 +190,7 @@ impl StoreError {
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::Open(_) | Self::Commit { .. } => true,
-            Self::Engine { source, .. } => matches!(
-                source.sqlite_error_code(),
-                Some(
-                    ErrorCode::DiskFull
-                        | ErrorCode::SystemIoFailure
-                        | ErrorCode::DatabaseBusy
-                        | ErrorCode::DatabaseLocked
-                        | ErrorCode::FileLockingProtocolFailed
-                        | ErrorCode::ReadOnly
-                        | ErrorCode::CannotOpen
-                )
-            ),
+            Self::Engine { source, .. } => source.is_unavailable() || source.is_conflict(),
             _ => false,
         }
     }

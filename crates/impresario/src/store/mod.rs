@@ -8,22 +8,27 @@ mod engine;
 mod error;
 mod migrate;
 pub mod ops;
+mod postgres;
 mod readers;
+mod sqlite;
 mod tx;
 mod value;
 
-pub use engine::Access;
 pub(crate) use engine::hex;
-pub use error::{Result, StoreError};
+pub use engine::{Access, Dialect};
+pub use error::{EngineError, Result, StoreError};
 pub use tx::{Row, Tx};
 pub use value::{Column, Json, Value};
 
 use std::{path::Path, sync::Arc};
 
+use engine::Engine;
+use sqlite::Sqlite;
+
 /// The store. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Store {
-    engine: Arc<engine::Engine>,
+    engine: Arc<Engine>,
 }
 
 impl Store {
@@ -33,7 +38,7 @@ impl Store {
     /// Where the directory cannot be used, another server has it, or the database is newer than this program.
     pub fn open(dir: &Path, access: Access) -> Result<Self> {
         Ok(Self {
-            engine: Arc::new(engine::Engine::open(dir, access)?),
+            engine: Arc::new(Engine::Sqlite(Sqlite::open(dir, access)?)),
         })
     }
 
@@ -47,13 +52,19 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.engine.write(name, operation).await
+        match &*self.engine {
+            Engine::Sqlite(sqlite) => sqlite.write(name, operation).await,
+            Engine::Postgres(postgres) => postgres.write(name, operation).await,
+        }
     }
 
     /// Why nothing can be written, as far as the newest commit tells; `None` where it went through.
     #[must_use]
     pub fn last_commit_failure(&self) -> Option<String> {
-        self.engine.last_commit_failure()
+        match &*self.engine {
+            Engine::Sqlite(sqlite) => sqlite.last_commit_failure(),
+            Engine::Postgres(postgres) => postgres.last_commit_failure(),
+        }
     }
 
     /// Runs `operation` on a snapshot of the database, for a request: it waits for one of a few places, and is stopped
@@ -66,7 +77,10 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.engine.readers().read(name, operation).await
+        match &*self.engine {
+            Engine::Sqlite(sqlite) => sqlite.readers().read(name, operation).await,
+            Engine::Postgres(postgres) => postgres.read(name, operation).await,
+        }
     }
 
     /// The same for a loop, or for what one started, which no request may hold up: it has places of its own and no
@@ -79,7 +93,10 @@ impl Store {
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        self.engine.readers().read_now(name, operation).await
+        match &*self.engine {
+            Engine::Sqlite(sqlite) => sqlite.readers().read_now(name, operation).await,
+            Engine::Postgres(postgres) => postgres.read_now(name, operation).await,
+        }
     }
 }
 

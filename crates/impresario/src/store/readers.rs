@@ -13,13 +13,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rusqlite::{Connection, ErrorCode, TransactionBehavior};
+use rusqlite::{Connection, TransactionBehavior};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::{
-    engine::{connect, guarded},
-    error::{Result, StoreError},
-    tx::Tx,
+    engine::guarded,
+    error::{EngineError, Result, StoreError},
+    sqlite::connect,
+    tx::{Session, Tx},
 };
 
 /// Requests that read at once.
@@ -136,7 +137,7 @@ impl Readers {
         };
         let engine = |source| StoreError::Engine {
             operation: name,
-            source,
+            source: EngineError::Sqlite(source),
         };
         let handler =
             limit.map(|limit| move || limit.gone.load(Ordering::Relaxed) || Instant::now() >= limit.at);
@@ -146,16 +147,14 @@ impl Readers {
         let snapshot = connection
             .transaction_with_behavior(TransactionBehavior::Deferred)
             .map_err(engine)?;
-        let outcome = guarded(name, || body(&mut Tx::new(&snapshot, name)));
+        let outcome = guarded(name, || body(&mut Tx::new(Session::Sqlite(&snapshot), name)));
         snapshot.finish().map_err(engine)?;
         self.idle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(connection);
         match outcome {
-            Err(StoreError::Engine { operation, source })
-                if source.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) =>
-            {
+            Err(StoreError::Engine { operation, source }) if source.is_interrupted() => {
                 Err(StoreError::TooSlow { operation })
             }
             outcome => outcome,

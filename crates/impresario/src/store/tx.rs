@@ -3,23 +3,37 @@
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use super::{
-    engine::guarded,
-    error::{Result, StoreError},
+    engine::{Dialect, guarded},
+    error::{EngineError, Result, StoreError},
+    postgres,
     value::{Cell, Column, Value},
 };
 
 /// An open transaction. It commits when the operation returns `Ok` and leaves nothing behind when it does not.
 #[derive(Debug)]
 pub struct Tx<'c> {
-    connection: &'c rusqlite::Connection,
+    session: Session<'c>,
     operation: &'static str,
+}
+
+/// The connection that has the transaction open.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Session<'c> {
+    Sqlite(&'c rusqlite::Connection),
+    Postgres(&'c postgres::Session),
 }
 
 /// A row of an answer.
 #[derive(Debug)]
 pub struct Row<'r> {
-    row: &'r rusqlite::Row<'r>,
+    row: Cells<'r>,
     operation: &'static str,
+}
+
+#[derive(Debug)]
+enum Cells<'r> {
+    Sqlite(&'r rusqlite::Row<'r>),
+    Postgres(&'r tokio_postgres::Row),
 }
 
 /// `params![a, b]`: the parameters `$1`, `$2` of a statement.
@@ -29,10 +43,28 @@ macro_rules! params {
 pub(crate) use params;
 
 impl<'c> Tx<'c> {
-    pub(super) fn new(connection: &'c rusqlite::Connection, operation: &'static str) -> Self {
-        Self {
-            connection,
-            operation,
+    pub(super) fn new(session: Session<'c>, operation: &'static str) -> Self {
+        Self { session, operation }
+    }
+
+    /// Which SQL the engine speaks, for the few statements that must differ.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match self.session {
+            Session::Sqlite(_) => Dialect::Sqlite,
+            Session::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
+    /// The time on the clock that leases are measured on, in milliseconds; nothing where leases have no end: see
+    /// [`Dialect::lease_clock`].
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn lease_clock(&mut self) -> Result<Option<i64>> {
+        match self.dialect().lease_clock() {
+            Some(sql) => self.query_opt(sql, &[], |row| row.get("now")),
+            None => Ok(None),
         }
     }
 
@@ -41,15 +73,18 @@ impl<'c> Tx<'c> {
     /// # Errors
     /// What the engine refuses.
     pub fn execute(&mut self, sql: &str, params: &[Value]) -> Result<u64> {
-        let touched = self
-            .connection
-            .prepare_cached(sql)
-            .and_then(|mut statement| {
-                bind(&mut statement, params)?;
-                statement.raw_execute()
-            })
-            .map_err(|source| self.refused(source))?;
-        Ok(touched as u64)
+        let touched = match self.session {
+            Session::Sqlite(connection) => connection
+                .prepare_cached(sql)
+                .and_then(|mut statement| {
+                    bind(&mut statement, params)?;
+                    statement.raw_execute()
+                })
+                .map(|touched| touched as u64)
+                .map_err(EngineError::from),
+            Session::Postgres(session) => session.execute(sql, params),
+        };
+        touched.map_err(|source| self.refused(source))
     }
 
     /// Runs a statement that must touch exactly one row.
@@ -78,17 +113,30 @@ impl<'c> Tx<'c> {
         mut read: impl FnMut(&Row<'_>) -> Result<T>,
     ) -> Result<Vec<T>> {
         let operation = self.operation;
-        let mut statement = self
-            .connection
-            .prepare_cached(sql)
-            .map_err(|source| self.refused(source))?;
-        bind(&mut statement, params).map_err(|source| self.refused(source))?;
-        let mut rows = statement.raw_query();
-        let mut all = Vec::new();
-        while let Some(row) = rows.next().map_err(|source| self.refused(source))? {
-            all.push(read(&Row { row, operation })?);
+        let refused = |source: rusqlite::Error| self.refused(source.into());
+        match self.session {
+            Session::Sqlite(connection) => {
+                let mut statement = connection.prepare_cached(sql).map_err(refused)?;
+                bind(&mut statement, params).map_err(refused)?;
+                let mut rows = statement.raw_query();
+                let mut all = Vec::new();
+                while let Some(row) = rows.next().map_err(refused)? {
+                    let row = Cells::Sqlite(row);
+                    all.push(read(&Row { row, operation })?);
+                }
+                Ok(all)
+            }
+            Session::Postgres(session) => {
+                let rows = session
+                    .query(sql, params)
+                    .map_err(|source| self.refused(source))?;
+                let row = |row| {
+                    let row = Cells::Postgres(row);
+                    read(&Row { row, operation })
+                };
+                rows.iter().map(row).collect()
+            }
         }
-        Ok(all)
     }
 
     /// Runs a query for at most one row; of several it reads the first.
@@ -111,22 +159,28 @@ impl<'c> Tx<'c> {
     /// Only where the savepoint itself cannot be made or undone; what `body` says is the inner result.
     pub fn isolated<T>(&mut self, body: impl FnOnce(&mut Self) -> Result<T>) -> Result<Result<T>> {
         let run = |sql: &str| {
-            self.connection
-                .execute_batch(sql)
-                .map_err(|source| self.refused(source))
+            let ran = match self.session {
+                Session::Sqlite(connection) => connection.execute_batch(sql).map_err(EngineError::from),
+                Session::Postgres(session) => session.batch(sql),
+            };
+            ran.map_err(|source| self.refused(source))
         };
         run("SAVEPOINT one")?;
-        let mut inner = Tx::new(self.connection, self.operation);
+        let mut inner = Tx::new(self.session, self.operation);
         let outcome = guarded(self.operation, || body(&mut inner));
-        run(if outcome.is_ok() {
-            "RELEASE one"
-        } else {
-            "ROLLBACK TO one; RELEASE one"
-        })?;
+        match &outcome {
+            Ok(_) => run("RELEASE one")?,
+            Err(_) => {
+                run("ROLLBACK TO one; RELEASE one")?;
+                if let Session::Postgres(session) = self.session {
+                    session.forgive();
+                }
+            }
+        }
         Ok(outcome)
     }
 
-    fn refused(&self, source: rusqlite::Error) -> StoreError {
+    fn refused(&self, source: EngineError) -> StoreError {
         StoreError::Engine {
             operation: self.operation,
             source,
@@ -163,20 +217,14 @@ impl Row<'_> {
             column: column.to_owned(),
             reason,
         };
-        let value = self
-            .row
-            .get_ref(column)
-            .map_err(|error| corrupt(error.to_string()))?;
-        let cell = match value {
-            ValueRef::Null => Cell::Null,
-            ValueRef::Integer(number) => Cell::Int(number),
-            ValueRef::Real(_) => return Err(corrupt("a floating-point number".to_owned())),
-            ValueRef::Text(bytes) => {
-                Cell::Text(std::str::from_utf8(bytes).map_err(|error| corrupt(error.to_string()))?)
-            }
-            ValueRef::Blob(bytes) => Cell::Blob(bytes),
+        let cell = match &self.row {
+            Cells::Sqlite(row) => row
+                .get_ref(column)
+                .map_err(|error| error.to_string())
+                .and_then(sqlite_cell),
+            Cells::Postgres(row) => postgres::cell(row, column),
         };
-        T::read(cell).map_err(corrupt)
+        cell.and_then(T::read).map_err(corrupt)
     }
 
     /// An error that says that `column` holds what it should not.
@@ -188,6 +236,16 @@ impl Row<'_> {
             reason: reason.into(),
         }
     }
+}
+
+fn sqlite_cell(value: ValueRef<'_>) -> Result<Cell<'_>, String> {
+    Ok(match value {
+        ValueRef::Null => Cell::Null,
+        ValueRef::Integer(number) => Cell::Int(number),
+        ValueRef::Real(_) => return Err("a floating-point number".to_owned()),
+        ValueRef::Text(bytes) => Cell::Text(std::str::from_utf8(bytes).map_err(|error| error.to_string())?),
+        ValueRef::Blob(bytes) => Cell::Blob(bytes),
+    })
 }
 
 impl rusqlite::ToSql for Value {

@@ -18,7 +18,7 @@ use crate::{
     store::{
         Access, Store,
         error::Result,
-        tx::{Tx, params},
+        tx::{Session, Tx, params},
         value::{Json, Value},
     },
 };
@@ -66,7 +66,7 @@ impl Db {
     /// Runs an operation in a transaction of its own.
     pub(super) fn run<T>(&self, operation: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> T {
         let transaction = self.connection.unchecked_transaction().unwrap();
-        let outcome = operation(&mut Tx::new(&transaction, "test")).unwrap();
+        let outcome = operation(&mut Tx::new(Session::Sqlite(&transaction), "test")).unwrap();
         transaction.commit().unwrap();
         outcome
     }

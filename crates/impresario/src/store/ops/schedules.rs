@@ -22,6 +22,7 @@ use crate::domain::{
     ScheduleDraft, ScheduleId, SelfDisabled, TenantId, Timing, Transition,
 };
 use crate::store::{
+    Dialect,
     error::Result,
     tx::{Row, Tx, params},
     value::Json,
@@ -199,6 +200,17 @@ fn name_taken(tx: &mut Tx<'_>, (tenant, id): (TenantId, ScheduleId), name: Optio
     let sql = "SELECT id FROM schedules WHERE tenant_id = $1 AND name = $2 AND id <> $3";
     let other = tx.query_opt(sql, params![tenant, name, id], |_| Ok(()))?;
     Ok(other.is_some())
+}
+
+/// Keeps everybody else from acting on a schedule until the operation has ended: whoever fires it, changes it, ends one of
+/// its jobs or makes up for what it owes locks it first, before the job, so that none of them waits for another in a
+/// circle. What is read afterwards is what holds.
+pub(super) fn lock(tx: &mut Tx<'_>, id: ScheduleId) -> Result<()> {
+    if tx.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    let sql = format!("SELECT id FROM schedules WHERE id = $1{}", tx.dialect().lock());
+    tx.query(&sql, params![id], |_| Ok(())).map(|_| ())
 }
 
 /// A schedule of this tenant.
