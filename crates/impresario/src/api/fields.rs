@@ -53,6 +53,13 @@ pub fn callback_url(text: &str) -> Result<String, Flaw> {
             "must not carry a user or password; the signature tells the receiver who is calling",
         ));
     }
+    // An index of PostgreSQL's holds it beside other columns, and has room for 2,704 bytes.
+    if text.len() > CALLBACK_URL_MAX {
+        return Err(Flaw::new(
+            "too_big",
+            format!("must have at most {CALLBACK_URL_MAX} bytes; characters outside of ASCII have several"),
+        ));
+    }
     Ok(text.to_owned())
 }
 

@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 
+use crate::store::postgres::testing::Schema;
 use crate::{
     domain::{DeploymentId, ExportedWorkflow, JobId, TenantId, WorkflowId},
     store::{
@@ -27,11 +28,19 @@ use crate::{
 const STEPS: u16 = 20;
 
 pub(super) struct Db {
-    connection: Connection,
-    steps: Arc<AtomicU64>,
+    engine: Engine,
     ids: Cell<u128>,
-    _store: Store,
-    _dir: tempfile::TempDir,
+}
+
+/// What the operations run on: SQLite, or PostgreSQL where `IMPRESARIO_TEST_ENGINE` says `postgres`.
+enum Engine {
+    Sqlite {
+        connection: Connection,
+        steps: Arc<AtomicU64>,
+        _store: Store,
+        _dir: tempfile::TempDir,
+    },
+    Postgres(Schema),
 }
 
 pub(super) fn at(millisecond: i64) -> Timestamp {
@@ -40,6 +49,17 @@ pub(super) fn at(millisecond: i64) -> Timestamp {
 
 impl Db {
     pub(super) fn new() -> Self {
+        let engine = match Schema::asked_for() {
+            Some(schema) => Engine::Postgres(schema),
+            None => Self::sqlite(),
+        };
+        Self {
+            engine,
+            ids: Cell::new(0),
+        }
+    }
+
+    fn sqlite() -> Engine {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Server).unwrap();
         let path = dir.path().join("impresario.db");
@@ -54,10 +74,9 @@ impl Db {
             false
         };
         connection.progress_handler(STEPS.into(), Some(handler)).unwrap();
-        Self {
+        Engine::Sqlite {
             connection,
             steps,
-            ids: Cell::new(0),
             _store: store,
             _dir: dir,
         }
@@ -65,18 +84,42 @@ impl Db {
 
     /// Runs an operation in a transaction of its own.
     pub(super) fn run<T>(&self, operation: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> T {
-        let transaction = self.connection.unchecked_transaction().unwrap();
-        let outcome = operation(&mut Tx::new(Session::Sqlite(&transaction), "test")).unwrap();
-        transaction.commit().unwrap();
-        outcome
+        match &self.engine {
+            Engine::Sqlite { connection, .. } => {
+                let transaction = connection.unchecked_transaction().unwrap();
+                let outcome = operation(&mut Tx::new(Session::Sqlite(&transaction), "test")).unwrap();
+                transaction.commit().unwrap();
+                outcome
+            }
+            Engine::Postgres(schema) => {
+                schema.session.batch("BEGIN").unwrap();
+                let outcome = operation(&mut Tx::new(Session::Postgres(&schema.session), "test"));
+                let outcome = outcome
+                    .inspect_err(|_| schema.session.batch("ROLLBACK").unwrap())
+                    .unwrap();
+                schema.session.batch("COMMIT").unwrap();
+                outcome
+            }
+        }
     }
 
-    /// Runs an operation and counts what the database had to do for it, in steps of its virtual machine: a few for
-    /// each row it touches, to the nearest [`STEPS`].
+    /// Runs an operation and counts what the database had to do for it, in steps of SQLite's virtual machine: a few for
+    /// each row it touches, to the nearest [`STEPS`]. On PostgreSQL it counts the rows that were read, a hundred each.
     pub(super) fn work<T>(&self, operation: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> (T, u64) {
-        self.steps.store(0, Ordering::Relaxed);
-        let outcome = self.run(operation);
-        (outcome, self.steps.load(Ordering::Relaxed))
+        match &self.engine {
+            Engine::Sqlite { steps, .. } => {
+                steps.store(0, Ordering::Relaxed);
+                let outcome = self.run(operation);
+                (outcome, steps.load(Ordering::Relaxed))
+            }
+            Engine::Postgres(_) => self.run(|tx| {
+                let outcome = operation(tx)?;
+                let sql = "SELECT CAST(SUM(seq_tup_read + COALESCE(idx_tup_fetch, 0)) AS BIGINT) AS rows
+                           FROM pg_stat_xact_user_tables WHERE schemaname = current_schema()";
+                let rows = tx.query_opt(sql, &[], |row| row.get::<u64>("rows"))?;
+                Ok((outcome, rows.unwrap_or(0)))
+            }),
+        }
     }
 
     pub(super) fn sql(&self, sql: &str, params: &[Value]) {
@@ -84,7 +127,9 @@ impl Db {
     }
 
     pub(super) fn count(&self, sql: &str) -> i64 {
-        self.connection.query_row(sql, [], |row| row.get(0)).unwrap()
+        let sql = format!("SELECT CAST(({sql}) AS BIGINT) AS number");
+        self.run(|tx| tx.query_opt(&sql, &[], |row| row.get("number")))
+            .unwrap()
     }
 
     /// Ids that sort in the order in which they were asked for.
@@ -103,8 +148,9 @@ impl Db {
     /// A ready deployment that exports `workflows`.
     pub(super) fn deployment(&self, tenant: TenantId, workflows: &[ExportedWorkflow]) -> DeploymentId {
         let id: DeploymentId = self.id();
-        let sql = "INSERT INTO bundles (sha256, archive, created_at) VALUES ('00', x'00', 0) ON CONFLICT DO NOTHING";
-        self.sql(sql, &[]);
+        let sql =
+            "INSERT INTO bundles (sha256, archive, created_at) VALUES ('00', $1, 0) ON CONFLICT DO NOTHING";
+        self.sql(sql, params![vec![0]]);
         self.sql(
             "INSERT INTO deployments (id, tenant_id, bundle_sha256, entry_point, status, workflows, created_at)
              VALUES ($1, $2, '00', 'index.js', 'ready', $3, 0)",

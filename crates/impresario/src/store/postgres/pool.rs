@@ -1,0 +1,394 @@
+//! Connections and transactions, and what is done when one of them is lost.
+//!
+//! An operation runs on a thread of its own between BEGIN and COMMIT, where nothing can cancel it: a request that goes away
+//! leaves no transaction open. It runs again where another transaction was in its way, or where the connection was lost
+//! before its COMMIT was sent. Where the answer to the COMMIT was lost, the server is asked what became of the transaction:
+//! "did my commit arrive?" has one answer, and a write is never made twice.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::{runtime::Handle, sync::Semaphore};
+
+use super::session::Session;
+use crate::store::{
+    engine::guarded,
+    error::{EngineError, Result, StoreError},
+    tx::{self, Tx},
+};
+
+/// Requests that read at once, loops that read at once, and operations that write at once. Together they are the most
+/// connections of one node, but for the one that listens.
+const REQUESTS: usize = 4;
+const LOOPS: usize = 4;
+const WRITERS: usize = 8;
+
+/// How long an operation is tried for while the server cannot be reached or others are in its way.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the fate of a lost COMMIT is asked for: longer than the server takes to give up a transaction whose owner has
+/// gone silent (`idle_in_transaction_session_timeout`).
+const FATE_PATIENCE: Duration = Duration::from_secs(30);
+
+/// Between two tries.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// How often an operation is run again because a row that it makes was just made by somebody else.
+const MOST_DUPLICATES: u32 = 3;
+
+/// Each statement sees what was committed last; whatever an operation decides on, it locks first
+/// ([`Dialect::lock`](crate::store::Dialect::lock)). The transaction's id comes along, because it is what a lost COMMIT is asked
+/// for by.
+const BEGIN_WRITE: &str =
+    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SELECT pg_current_xact_id()::text";
+const BEGIN_READ: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+const BEGIN_REQUEST: &str =
+    "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL statement_timeout = '10s'";
+
+/// How long a request may wait for its place.
+const LONGEST_WAIT: Duration = Duration::from_secs(10);
+
+/// The open database.
+#[derive(Debug, Clone)]
+pub(in crate::store) struct Postgres {
+    pool: Arc<Pool>,
+}
+
+struct Pool {
+    target: String,
+    runtime: Handle,
+    idle: Mutex<Vec<Session>>,
+    requests: Arc<Semaphore>,
+    loops: Arc<Semaphore>,
+    writers: Arc<Semaphore>,
+    /// Why the last write could not be made.
+    failure: Mutex<Option<String>>,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool")
+            .field("target", &self.target)
+            .finish_non_exhaustive()
+    }
+}
+
+fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Postgres {
+    /// Connects to the database.
+    ///
+    /// # Errors
+    /// Where it cannot be reached.
+    pub(in crate::store) async fn open(target: String) -> Result<Self> {
+        let pool = Pool {
+            target,
+            runtime: Handle::current(),
+            idle: Mutex::default(),
+            requests: Arc::new(Semaphore::new(REQUESTS)),
+            loops: Arc::new(Semaphore::new(LOOPS)),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+            failure: Mutex::default(),
+        };
+        Ok(Self { pool: Arc::new(pool) })
+    }
+
+    /// Runs `body` in a write transaction and returns once it is durable.
+    pub(in crate::store) async fn write<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let run = move |pool: &Pool| pool.write(name, &body);
+        self.blocking(name, &self.pool.writers, None, run).await
+    }
+
+    /// Reads for a request.
+    pub(in crate::store) async fn read<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let run = move |pool: &Pool| pool.read(name, BEGIN_REQUEST, &body);
+        self.blocking(name, &self.pool.requests, Some(LONGEST_WAIT), run)
+            .await
+    }
+
+    /// Reads for a loop, or for what one started.
+    pub(in crate::store) async fn read_now<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let run = move |pool: &Pool| pool.read(name, BEGIN_READ, &body);
+        self.blocking(name, &self.pool.loops, None, run).await
+    }
+
+    pub(in crate::store) fn last_commit_failure(&self) -> Option<String> {
+        unpoisoned(&self.pool.failure).clone()
+    }
+
+    /// The place is given back by the thread, not by the caller, who may go away.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        name: &'static str,
+        places: &Arc<Semaphore>,
+        patience: Option<Duration>,
+        run: impl FnOnce(&Pool) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let place = Arc::clone(places).acquire_owned();
+        let place = match patience {
+            None => place.await,
+            Some(patience) => tokio::time::timeout(patience, place)
+                .await
+                .map_err(|_| StoreError::TooSlow { operation: name })?,
+        };
+        let place = place.map_err(|_| StoreError::Closed { operation: name })?;
+        let pool = Arc::clone(&self.pool);
+        let run = move || {
+            let _place = place;
+            run(&pool)
+        };
+        tokio::task::spawn_blocking(run)
+            .await
+            .map_err(|error| StoreError::Panicked {
+                operation: name,
+                message: error.to_string(),
+            })?
+    }
+}
+
+/// What came of one try of an operation.
+enum Tried<T> {
+    Done(Result<T>),
+    /// Nothing of it was written, and it may go through next time.
+    Again(StoreError),
+    /// The COMMIT of the transaction of this id was sent and not answered; what the operation said, should it have
+    /// arrived.
+    Unanswered(String, T, EngineError),
+}
+
+/// What became of a transaction whose COMMIT was not answered.
+enum Fate {
+    Committed,
+    Undone,
+    /// Nobody can say, and why.
+    Unknown(String),
+}
+
+impl Pool {
+    /// A connection, one that is there already if possible.
+    fn checkout(&self) -> Result<Session> {
+        loop {
+            let idle = unpoisoned(&self.idle).pop();
+            match idle {
+                Some(session) if session.is_good() => return Ok(session),
+                Some(_) => {}
+                None => return self.connect(),
+            }
+        }
+    }
+
+    fn connect(&self) -> Result<Session> {
+        let (client, connection) = self
+            .runtime
+            .block_on(tokio_postgres::connect(&self.target, tokio_postgres::NoTls))
+            .map_err(|source| StoreError::Open(source.to_string()))?;
+        self.runtime.spawn(connection);
+        Ok(Session::new(client, self.runtime.clone()))
+    }
+
+    fn give_back(&self, session: Session) {
+        if session.is_good() {
+            session.forgive();
+            unpoisoned(&self.idle).push(session);
+        }
+    }
+
+    fn write<T>(&self, name: &'static str, body: &impl Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+        let outcome = self.persist(name, || self.try_write(name, body));
+        let failure = match &outcome {
+            Err(error) if error.is_unavailable() => Some(error.to_string()),
+            _ => None,
+        };
+        if let (Some(_), Err(error)) = (&failure, &outcome) {
+            tracing::error!(operation = name, cause = ?error, "a write could not be made");
+        }
+        *unpoisoned(&self.failure) = failure;
+        outcome
+    }
+
+    fn read<T>(
+        &self,
+        name: &'static str,
+        begin: &str,
+        body: &impl Fn(&mut Tx<'_>) -> Result<T>,
+    ) -> Result<T> {
+        let read = self.persist(name, || self.try_read(name, begin, body));
+        match read {
+            Err(StoreError::Engine { operation, source }) if source.is_interrupted() => {
+                Err(StoreError::TooSlow { operation })
+            }
+            read => read,
+        }
+    }
+
+    /// Tries until it is done, or until patience is at its end.
+    fn persist<T>(&self, operation: &'static str, attempt: impl Fn() -> Tried<T>) -> Result<T> {
+        let until = Instant::now() + PATIENCE;
+        let (mut pause, mut duplicates) = (SHORTEST_PAUSE, 0);
+        loop {
+            let error = match attempt() {
+                Tried::Done(outcome) => return outcome,
+                Tried::Again(error) => error,
+                Tried::Unanswered(transaction, value, source) => {
+                    let reason = source.to_string();
+                    match self.fate(&transaction) {
+                        Fate::Committed => return Ok(value),
+                        Fate::Undone => StoreError::Commit { operation, reason },
+                        Fate::Unknown(why) => {
+                            return Err(StoreError::Commit {
+                                operation,
+                                reason: format!("{reason}; whether it arrived cannot be known: {why}"),
+                            });
+                        }
+                    }
+                }
+            };
+            if let StoreError::Engine { source, .. } = &error
+                && source.is_duplicate()
+            {
+                duplicates += 1;
+                if duplicates > MOST_DUPLICATES {
+                    return Err(error);
+                }
+            }
+            if Instant::now() + pause > until {
+                return Err(error);
+            }
+            tracing::debug!(%error, cause = ?error, "an operation is tried again");
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    fn try_write<T>(&self, name: &'static str, body: &impl Fn(&mut Tx<'_>) -> Result<T>) -> Tried<T> {
+        let engine = |source| StoreError::Engine {
+            operation: name,
+            source,
+        };
+        let session = match self.checkout() {
+            Ok(session) => session,
+            Err(error) => return Tried::of(error),
+        };
+        let transaction = match session.text(BEGIN_WRITE) {
+            Ok(transaction) => transaction.unwrap_or_default(),
+            Err(source) => return Tried::of(engine(source)),
+        };
+        let outcome = guarded(name, || body(&mut Tx::new(tx::Session::Postgres(&session), name)));
+        let value = match outcome {
+            Ok(value) if !session.has_failed() => value,
+            outcome => {
+                self.roll_back(session);
+                // An operation that goes on after a statement has failed cannot be kept: COMMIT would undo it in silence.
+                return Tried::of(outcome.err().unwrap_or_else(|| engine(EngineError::GivenUp)));
+            }
+        };
+        match session.batch("COMMIT") {
+            Ok(()) => {
+                self.give_back(session);
+                Tried::Done(Ok(value))
+            }
+            Err(source) if source.is_unavailable() => Tried::Unanswered(transaction, value, source),
+            Err(source) => {
+                self.roll_back(session);
+                Tried::of(engine(source))
+            }
+        }
+    }
+
+    fn try_read<T>(
+        &self,
+        name: &'static str,
+        begin: &str,
+        body: &impl Fn(&mut Tx<'_>) -> Result<T>,
+    ) -> Tried<T> {
+        let session = match self.checkout() {
+            Ok(session) => session,
+            Err(error) => return Tried::of(error),
+        };
+        if let Err(source) = session.batch(begin) {
+            return Tried::of(StoreError::Engine {
+                operation: name,
+                source,
+            });
+        }
+        let outcome = guarded(name, || body(&mut Tx::new(tx::Session::Postgres(&session), name)));
+        self.roll_back(session);
+        match outcome {
+            Ok(value) => Tried::Done(Ok(value)),
+            Err(error) => Tried::of(error),
+        }
+    }
+
+    /// A connection whose transaction cannot be ended is closed, and the server ends it.
+    fn roll_back(&self, session: Session) {
+        if session.is_good() && session.batch("ROLLBACK").is_ok() {
+            self.give_back(session);
+        }
+    }
+
+    /// Asks the server what became of a transaction, on another connection.
+    fn fate(&self, transaction: &str) -> Fate {
+        let until = Instant::now() + FATE_PATIENCE;
+        let mut pause = SHORTEST_PAUSE;
+        // The id is a number that the server has given.
+        let ask = format!("SELECT pg_xact_status('{transaction}'::xid8)");
+        loop {
+            let answer = self.checkout().and_then(|session| {
+                let answer = session.text(&ask);
+                self.give_back(session);
+                answer.map_err(|source| StoreError::Engine {
+                    operation: "fate",
+                    source,
+                })
+            });
+            let why = match answer {
+                Ok(Some(status)) if status == "committed" => return Fate::Committed,
+                Ok(Some(status)) if status == "aborted" => return Fate::Undone,
+                Ok(Some(status)) => format!("it is {status}"),
+                Ok(None) => return Fate::Unknown("the server does not remember it".to_owned()),
+                Err(error) if error.is_unavailable() => error.to_string(),
+                Err(error) => return Fate::Unknown(error.to_string()),
+            };
+            if Instant::now() + pause > until {
+                return Fate::Unknown(why);
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+impl<T> Tried<T> {
+    /// Nothing was written. Whether it is tried again is a matter of the error: a fault of the connection, another
+    /// transaction that was in the way, or a row that was made at the same time.
+    fn of(error: StoreError) -> Self {
+        let again = match &error {
+            StoreError::Engine { source, .. } => {
+                source.is_unavailable() || source.is_conflict() || source.is_duplicate()
+            }
+            other => other.is_unavailable(),
+        };
+        if again {
+            Self::Again(error)
+        } else {
+            Self::Done(Err(error))
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! A schema of its own for a test, in the database that `scripts/with-postgres` starts.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::runtime::Runtime;
+use tokio_postgres::NoTls;
+
+use super::{migrate, session::Session};
+
+/// A migrated schema, gone when it is dropped.
+pub(in crate::store) struct Schema {
+    pub(in crate::store) session: Session,
+    name: String,
+    _runtime: Runtime,
+}
+
+/// The URL of the tests' server.
+///
+/// # Panics
+/// Where there is none: a test that needs one fails rather than being skipped.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "settings of the tests, not of the program"
+)]
+pub(crate) fn server() -> String {
+    std::env::var("IMPRESARIO_TEST_DATABASE_URL")
+        .expect("no PostgreSQL for the tests: run them with `scripts/with-postgres cargo test`")
+}
+
+impl Schema {
+    /// One, where the tests are to run on PostgreSQL.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "settings of the tests, not of the program"
+    )]
+    pub(in crate::store) fn asked_for() -> Option<Self> {
+        (std::env::var("IMPRESARIO_TEST_ENGINE").as_deref() == Ok("postgres")).then(Self::new)
+    }
+
+    pub(in crate::store) fn new() -> Self {
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let name = format!(
+            "test_{}_{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let client = runtime.block_on(async {
+            let (mut client, connection) = tokio_postgres::connect(&server(), NoTls).await.unwrap();
+            tokio::spawn(connection);
+            // Tables of tests are too small for an index to be worth it.
+            let sql = format!("CREATE SCHEMA {name}; SET search_path = {name}; SET enable_seqscan = off");
+            client.batch_execute(&sql).await.unwrap();
+            migrate::migrate(&mut client).await.unwrap();
+            client
+        });
+        Self {
+            session: Session::new(client, runtime.handle().clone()),
+            name,
+            _runtime: runtime,
+        }
+    }
+}
+
+impl Drop for Schema {
+    fn drop(&mut self) {
+        let _gone = self
+            .session
+            .batch(&format!("ROLLBACK; DROP SCHEMA {} CASCADE", self.name));
+    }
+}
