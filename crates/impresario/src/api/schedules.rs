@@ -169,6 +169,7 @@ pub(super) async fn update(
     let changed = app
         .store
         .write("update_schedule", move |tx| {
+            schedules::lock_own(tx, tenant.0, id)?;
             let moment = Moment::of(&*clock, &ids);
             schedules::change(tx, (tenant.0, id), &moment, |before| {
                 let (draft, callback) = patch.clone().apply(before)?;
@@ -215,6 +216,7 @@ pub(super) async fn delete(
     let deleted = app
         .store
         .write("delete_schedule", move |tx| {
+            schedules::lock_own(tx, tenant.0, id)?;
             schedules::delete(tx, tenant.0, id, &Moment::of(&*clock, &ids))
         })
         .await?;

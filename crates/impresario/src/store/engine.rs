@@ -61,12 +61,25 @@ impl Dialect {
         }
     }
 
-    /// A FROM item with a row for each text of a JSON array, as `value`: JSON is no part of the SQL that both have.
+    /// A FROM item that has each text of a JSON array as `item.value`: JSON is no part of the SQL that both have.
     #[must_use]
     pub fn texts_of(self, array: &str) -> String {
         match self {
-            Self::Sqlite => format!("json_each({array})"),
-            Self::Postgres => format!("json_array_elements_text(CAST({array} AS json)) AS texts (value)"),
+            Self::Sqlite => format!("json_each({array}) AS item"),
+            Self::Postgres => {
+                format!("json_array_elements_text(CAST(CAST({array} AS TEXT) AS JSON)) AS item (value)")
+            }
+        }
+    }
+
+    /// The same for an array of arrays, of which `item.value ->> 0` is the first.
+    #[must_use]
+    pub fn rows_of(self, array: &str) -> String {
+        match self {
+            Self::Sqlite => format!("json_each({array}) AS item"),
+            Self::Postgres => {
+                format!("json_array_elements(CAST(CAST({array} AS TEXT) AS JSON)) AS item (value)")
+            }
         }
     }
 

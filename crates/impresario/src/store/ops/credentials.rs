@@ -272,7 +272,10 @@ mod tests {
 
     /// A deployment whose workflow `w` declares the credential `portal`, and another's that does not.
     fn deployed() -> (Db, TenantId, [DeploymentId; 2]) {
-        let db = Db::new();
+        deployed_on(Db::new())
+    }
+
+    fn deployed_on(db: Db) -> (Db, TenantId, [DeploymentId; 2]) {
         let tenant = db.tenant();
         let [declaring, other] = ["w", "another"].map(|name| {
             let launch = WorkflowLaunch {
@@ -362,7 +365,7 @@ mod tests {
     #[test]
     fn a_delete_costs_the_same_however_many_jobs_wait() {
         let work = |jobs: u32| {
-            let (db, tenant, [declaring, other]) = deployed();
+            let (db, tenant, [declaring, other]) = deployed_on(Db::embedded());
             let id = credential(&db, tenant, "unrelated");
             for number in 0..jobs {
                 let deployment = if number % 2 == 0 { declaring } else { other };

@@ -93,14 +93,16 @@ impl Fired {
     }
 }
 
-/// Fires what is due, at most `limit` schedules, in the order in which they are.
+/// Fires what is due, at most `limit` schedules, in the order in which they are. Those that somebody else is acting on are
+/// left to them.
 ///
 /// # Errors
 /// What the engine refuses. A single bad schedule is not an error: it is quarantined.
 pub fn fire_due(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fired> {
     let sql = format!(
-        "SELECT {} FROM schedules WHERE enabled = 1 AND next_due_at <= $1 ORDER BY next_due_at LIMIT $2",
-        schedules::COLUMNS
+        "SELECT {} FROM schedules WHERE enabled = 1 AND next_due_at <= $1 ORDER BY next_due_at LIMIT $2{}",
+        schedules::COLUMNS,
+        tx.dialect().claim()
     );
     let due = tx.query(&sql, params![moment.now, limit], |row| {
         Ok((row.get::<String>("id")?, schedules::read(row)))

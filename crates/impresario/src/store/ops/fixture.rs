@@ -49,17 +49,21 @@ pub(super) fn at(millisecond: i64) -> Timestamp {
 
 impl Db {
     pub(super) fn new() -> Self {
-        let engine = match Schema::asked_for() {
-            Some(schema) => Engine::Postgres(schema),
-            None => Self::sqlite(),
-        };
+        match Schema::asked_for() {
+            Some(schema) => Self::on(Engine::Postgres(schema)),
+            None => Self::embedded(),
+        }
+    }
+
+    fn on(engine: Engine) -> Self {
         Self {
             engine,
             ids: Cell::new(0),
         }
     }
 
-    fn sqlite() -> Engine {
+    /// On SQLite, whatever the others run on: for what is said of its planner and its work.
+    pub(super) fn embedded() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let store = Store::open(dir.path(), Access::Server).unwrap();
         let path = dir.path().join("impresario.db");
@@ -74,12 +78,12 @@ impl Db {
             false
         };
         connection.progress_handler(STEPS.into(), Some(handler)).unwrap();
-        Engine::Sqlite {
+        Self::on(Engine::Sqlite {
             connection,
             steps,
             _store: store,
             _dir: dir,
-        }
+        })
     }
 
     /// Runs an operation in a transaction of its own.
@@ -104,7 +108,7 @@ impl Db {
     }
 
     /// Runs an operation and counts what the database had to do for it, in steps of SQLite's virtual machine: a few for
-    /// each row it touches, to the nearest [`STEPS`]. On PostgreSQL it counts the rows that were read, a hundred each.
+    /// each row it touches, to the nearest [`STEPS`]. On PostgreSQL these are the rows that were read.
     pub(super) fn work<T>(&self, operation: impl FnOnce(&mut Tx<'_>) -> Result<T>) -> (T, u64) {
         match &self.engine {
             Engine::Sqlite { steps, .. } => {

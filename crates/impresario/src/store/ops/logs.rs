@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn the_lines_of_a_job_are_found_without_those_of_others() {
-        let db = Db::new();
+        let db = Db::embedded();
         let tenant = db.tenant();
         let deployment = db.deployment(tenant, &[]);
         let (quiet, loud) = (

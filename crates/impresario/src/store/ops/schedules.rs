@@ -148,7 +148,7 @@ fn write(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<()> {
            overlap_policy = $13, max_consecutive_failures = $14, launch = $15, callback_url = $16,
            callback_secret_id = $17, skip_callbacks = $18, enabled = $19, next_fire_at = $20, next_due_at = $21,
            pattern_since = $22, updated_at = $23, counted_failures = $24, disabled_reason = $25, disabled_at = $26,
-           params_checked = $27, params_error = $28, params_revision = params_revision + (params IS NOT $5)
+           params_checked = $27, params_error = $28, params_revision = params_revision + CASE WHEN params <> $5 THEN 1 ELSE 0 END
          WHERE id = $1",
         params![
             schedule.id,
@@ -213,6 +213,35 @@ pub(super) fn lock(tx: &mut Tx<'_>, id: ScheduleId) -> Result<()> {
     tx.query(&sql, params![id], |_| Ok(())).map(|_| ())
 }
 
+/// The same for a schedule of this tenant, before the time of the operation is asked for: what came while it waited has
+/// come.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn lock_own(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId) -> Result<()> {
+    if tx.dialect() == Dialect::Sqlite {
+        return Ok(());
+    }
+    let sql = format!(
+        "SELECT id FROM schedules WHERE tenant_id = $1 AND id = $2{}",
+        tx.dialect().lock()
+    );
+    tx.query(&sql, params![tenant, id], |_| Ok(())).map(|_| ())
+}
+
+/// The same, unless somebody else has it: says whether nobody had. What is gone nobody has.
+pub(super) fn claim(tx: &mut Tx<'_>, id: ScheduleId) -> Result<bool> {
+    if tx.dialect() == Dialect::Sqlite {
+        return Ok(true);
+    }
+    let sql = format!("SELECT id FROM schedules WHERE id = $1{}", tx.dialect().claim());
+    if tx.query_opt(&sql, params![id], |_| Ok(()))?.is_some() {
+        return Ok(true);
+    }
+    let sql = "SELECT id FROM schedules WHERE id = $1";
+    Ok(tx.query_opt(sql, params![id], |_| Ok(()))?.is_none())
+}
+
 /// A schedule of this tenant.
 ///
 /// # Errors
@@ -238,6 +267,7 @@ fn settled(
     id: ScheduleId,
     moment: &Moment<'_>,
 ) -> Result<Option<Schedule>> {
+    lock_own(tx, tenant, id)?;
     let Some(schedule) = get(tx, tenant, id)? else {
         return Ok(None);
     };

@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::secrets::{self, SealedSecret};
+use super::{
+    secrets::{self, SealedSecret},
+    tenants,
+};
 use crate::domain::{EndpointId, TenantId};
 use crate::store::{
     error::Result,
@@ -67,6 +70,7 @@ pub fn create(
     (endpoint, secret): (Endpoint, SealedSecret),
     most: u32,
 ) -> Result<bool> {
+    tenants::lock(tx, tenant)?;
     let sql = "SELECT COUNT(*) AS stored FROM webhook_endpoints WHERE tenant_id = $1";
     let stored: Option<u32> = tx.query_opt(sql, params![tenant], |row| row.get("stored"))?;
     if stored.unwrap_or(0) >= most {

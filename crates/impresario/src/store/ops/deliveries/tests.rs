@@ -14,8 +14,12 @@ struct Outbox {
 
 impl Outbox {
     fn new() -> Self {
+        Self::on(Db::new())
+    }
+
+    fn on(db: Db) -> Self {
         Self {
-            db: Db::new(),
+            db,
             jobs: BTreeMap::new(),
         }
     }
@@ -25,8 +29,8 @@ impl Outbox {
         let deployment = self.db.deployment(tenant, &[]);
         let job = self.db.job((tenant, deployment), "completed", 0);
         let secret: SecretId = self.db.id();
-        let sql = "INSERT INTO secrets (id, tenant_id, sealed, created_at) VALUES ($1, $2, x'00', 0)";
-        self.db.sql(sql, params![secret, tenant]);
+        let sql = "INSERT INTO secrets (id, tenant_id, sealed, created_at) VALUES ($1, $2, $3, 0)";
+        self.db.sql(sql, params![secret, tenant, vec![0]]);
         self.jobs.insert(tenant, (job, secret));
         tenant
     }
@@ -80,7 +84,7 @@ impl Outbox {
         let (rows, owed) = (
             self.db.count("SELECT COUNT(*) FROM delivery_receivers"),
             self.db.count(
-                "SELECT COUNT(*) FROM (SELECT DISTINCT tenant_id, url FROM deliveries WHERE status = 'pending')",
+                "SELECT COUNT(*) FROM (SELECT DISTINCT tenant_id, url FROM deliveries WHERE status = 'pending') owed",
             ),
         );
         assert_eq!(rows, owed);
@@ -94,7 +98,7 @@ fn urls(claimed: &[DueDelivery]) -> Vec<&str> {
 #[test]
 fn the_work_of_a_claim_grows_neither_with_the_backlog_nor_with_the_history() {
     let work = |due: u32, history: u32| {
-        let mut outbox = Outbox::new();
+        let mut outbox = Outbox::on(Db::embedded());
         let tenant = outbox.tenant();
         outbox.owe(tenant, "https://slow.example/", (history, "delivered", 0));
         for receiver in 0..10 {
@@ -273,7 +277,7 @@ fn what_is_put_into_the_outbox_is_due_at_once() {
 
 #[test]
 fn the_deliveries_of_a_job_a_schedule_or_an_endpoint_are_found_without_the_others() {
-    let mut outbox = Outbox::new();
+    let mut outbox = Outbox::on(Db::embedded());
     let tenant = outbox.tenant();
     outbox.owe(tenant, "https://a.example/", (2_000, "delivered", 0));
     let (endpoint, schedule): (EndpointId, ScheduleId) = (outbox.db.id(), outbox.db.id());

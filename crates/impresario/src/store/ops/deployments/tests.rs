@@ -80,7 +80,7 @@ fn a_tenant_s_crowd_of_builds_holds_up_nobody() {
 #[test]
 fn looking_for_builds_costs_the_same_however_many_wait_or_are_done() {
     let work = |count: i64| {
-        let db = Db::new();
+        let db = Db::embedded();
         let tenant = db.tenant();
         for number in 0..count {
             db.deployment(tenant, &[]);
@@ -94,7 +94,7 @@ fn looking_for_builds_costs_the_same_however_many_wait_or_are_done() {
 
 #[test]
 fn a_list_does_not_read_what_a_bundle_says_of_its_workflows() {
-    let db = Db::new();
+    let db = Db::embedded();
     let tenant = db.tenant();
     let deployment = accepted(&db, tenant, 0);
     build(&db, &deployment);

@@ -10,6 +10,7 @@ use crate::store::{
 };
 
 /// What one schedule still owes of one outage.
+#[derive(Clone, Copy)]
 struct CatchUp {
     schedule: ScheduleId,
     from: Timestamp,
@@ -62,10 +63,24 @@ pub fn catch_up(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fi
         ..Fired::default()
     };
     for one in ready {
-        let outcome = tx.isolated(|tx| fire_next(tx, &one, moment))?;
+        let outcome = tx.isolated(|tx| match claim(tx, &one)? {
+            Some(owed) => fire_next(tx, &owed, moment),
+            None => Ok(Outcome::Nothing),
+        })?;
         fired.note(tx, one.schedule.to_string(), outcome)?;
     }
     Ok(fired)
+}
+
+/// What is owed as it stands once nobody else can act on its schedule; nothing where somebody does, or has just made up for
+/// the rest.
+fn claim(tx: &mut Tx<'_>, seen: &CatchUp) -> Result<Option<CatchUp>> {
+    if !schedules::claim(tx, seen.schedule)? {
+        return Ok(None);
+    }
+    let sql = "SELECT from_at FROM catch_ups WHERE schedule_id = $1 AND until_at = $2 AND ready = 1";
+    let from = tx.query_opt(sql, params![seen.schedule, seen.until], |row| row.get("from_at"))?;
+    Ok(from.map(|from| CatchUp { from, ..*seen }))
 }
 
 fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Outcome> {

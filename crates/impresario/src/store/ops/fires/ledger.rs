@@ -281,7 +281,7 @@ pub fn history(
         "SELECT f.fire_at, f.due_at, f.outcome, f.reason, f.recorded_at, f.job_id, f.missed, f.missed_until,
                  f.error, j.status
                FROM fires f LEFT JOIN jobs j ON j.id = f.job_id
-               WHERE f.tenant_id = $1 AND f.schedule_id = $2 AND ($3 IS NULL OR f.fire_at < $3)
+               WHERE f.tenant_id = $1 AND f.schedule_id = $2 AND (CAST($3 AS BIGINT) IS NULL OR f.fire_at < $3)
                ORDER BY f.fire_at DESC LIMIT $4";
     tx.query(sql, params![tenant, schedule, before, limit], ledger_row)
 }

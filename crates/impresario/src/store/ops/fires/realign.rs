@@ -11,8 +11,8 @@ use crate::store::{
     tx::{Tx, params},
 };
 
-/// How many schedules one pass of [`realign`] looks at.
-const LOOKED_AT_ONCE: u32 = 1_000;
+/// How many schedules one pass of [`realign`] looks at: nobody else fires them meanwhile.
+const LOOKED_AT_ONCE: u32 = 250;
 
 /// How far a realignment has come.
 #[derive(Debug, Clone, Default)]
@@ -35,8 +35,9 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
     state.moved.clear();
     let touched = touched_by_a_clock_ahead(tx, now)?;
     let sql = format!(
-        "SELECT {} FROM schedules WHERE id > $1 ORDER BY id LIMIT $2",
-        schedules::COLUMNS
+        "SELECT {} FROM schedules WHERE id > $1 ORDER BY id LIMIT $2{}",
+        schedules::COLUMNS,
+        tx.dialect().lock()
     );
     let after = state.after.take().unwrap_or_default();
     let found = tx.query(&sql, params![after, LOOKED_AT_ONCE], |row| {

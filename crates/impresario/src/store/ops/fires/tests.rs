@@ -53,7 +53,7 @@ fn a_count_that_was_cut_short_says_so() {
 #[test]
 fn a_fire_and_an_end_cost_the_same_however_long_the_history_is() {
     let work = |history: i64| {
-        let (db, ids) = (Db::new(), Ids::seeded(1));
+        let (db, ids) = (Db::embedded(), Ids::seeded(1));
         let tenant = db.tenant();
         let deployment = db.deployment(tenant, &[]);
         let sql = "INSERT INTO workflows (id, tenant_id, name, deployment_id, deployment_number, created_at, updated_at)

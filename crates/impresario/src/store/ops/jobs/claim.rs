@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_claim_costs_the_same_however_many_wait_or_are_done() {
         let work = |jobs: i64| {
-            let db = Db::new();
+            let db = Db::embedded();
             let (crowd, other) = (tenant(&db), tenant(&db));
             for number in 0..jobs {
                 db.job(crowd, "queued", number);

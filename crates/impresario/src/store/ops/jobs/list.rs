@@ -86,7 +86,7 @@ mod tests {
 
     #[test]
     fn every_filter_has_an_index_that_is_in_the_list_s_order() {
-        let db = Db::new();
+        let db = Db::embedded();
         let schedule = Some(db.id());
         let plain = JobFilter::default;
         let after = Some(PageCursor {
@@ -126,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_list_touches_only_what_it_shows() {
-        let db = Db::new();
+        let db = Db::embedded();
         let tenant = db.tenant();
         let deployment = db.deployment(tenant, &[]);
         let schedule: ScheduleId = db.id();

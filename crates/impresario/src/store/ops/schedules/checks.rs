@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::domain::{DeploymentId, ScheduleId, TenantId};
 use crate::store::{
-    PageCursor,
+    Dialect, PageCursor,
     error::Result,
     tx::{Row, Tx, params},
     value::Json,
@@ -88,10 +88,14 @@ pub struct ToCheck {
 /// # Errors
 /// What the engine refuses.
 pub fn to_check(tx: &mut Tx<'_>, ids: &[ScheduleId]) -> Result<Vec<ToCheck>> {
-    let sql = "SELECT s.id, s.params, s.params_revision, s.tenant_id, s.workflow, w.deployment_id
-               FROM json_each($1) asked CROSS JOIN schedules s ON s.id = asked.value
-                 JOIN workflows w ON w.tenant_id = s.tenant_id AND w.name = s.workflow";
-    let found = tx.query(sql, params![Json(ids)], |row| {
+    let sql = format!(
+        "SELECT s.id, s.params, s.params_revision, s.tenant_id, s.workflow, w.deployment_id
+         FROM {} JOIN schedules s ON s.id = item.value
+           JOIN workflows w ON w.tenant_id = s.tenant_id AND w.name = s.workflow
+         ORDER BY s.id",
+        tx.dialect().texts_of("$1")
+    );
+    let found = tx.query(&sql, params![Json(ids)], |row| {
         let read = || {
             Ok(ToCheck {
                 tenant: row.get("tenant_id")?,
@@ -119,12 +123,16 @@ pub fn note_params(tx: &mut Tx<'_>, against: DeploymentId, verdicts: &[Verdict])
         .iter()
         .map(|verdict| (verdict.id, verdict.revision, verdict.error.as_deref()))
         .collect();
-    let sql = "UPDATE schedules SET params_checked = $2, params_error = found.error
-               FROM (SELECT value ->> 0 AS id, value ->> 1 AS revision, value ->> 2 AS error FROM json_each($1)) found
-               WHERE schedules.id = found.id AND schedules.params_revision = found.revision
-                 AND EXISTS (SELECT 1 FROM workflows w WHERE w.tenant_id = schedules.tenant_id
-                   AND w.name = schedules.workflow AND w.deployment_id = $2)";
-    tx.execute(sql, params![Json(found), against]).map(|_| ())
+    let sql = format!(
+        "UPDATE schedules SET params_checked = $2, params_error = found.error
+         FROM (SELECT item.value ->> 0 AS id, CAST(item.value ->> 1 AS BIGINT) AS revision, item.value ->> 2 AS error
+               FROM {}) found
+         WHERE schedules.id = found.id AND schedules.params_revision = found.revision
+           AND EXISTS (SELECT 1 FROM workflows w WHERE w.tenant_id = schedules.tenant_id
+             AND w.name = schedules.workflow AND w.deployment_id = $2)",
+        tx.dialect().rows_of("$1")
+    );
+    tx.execute(&sql, params![Json(found), against]).map(|_| ())
 }
 
 /// Writes down that the workflow takes all params, where it belongs to the deployment `against`.
@@ -167,10 +175,14 @@ pub struct Unfit {
 
 /// A verdict counts as long as the workflow belongs to the deployment that it was about. The planner knows nothing of
 /// how few they are, and would look at all schedules of the tenant.
-const UNFIT: &str =
-    "FROM schedules s INDEXED BY schedules_unfit WHERE s.tenant_id = $1 AND s.params_error IS NOT NULL
-    AND EXISTS (SELECT 1 FROM workflows w
-      WHERE w.tenant_id = s.tenant_id AND w.name = s.workflow AND w.deployment_id = s.params_checked)";
+fn of_the_unfit(dialect: Dialect) -> String {
+    format!(
+        "FROM schedules s {} WHERE s.tenant_id = $1 AND s.params_error IS NOT NULL
+         AND EXISTS (SELECT 1 FROM workflows w
+           WHERE w.tenant_id = s.tenant_id AND w.name = s.workflow AND w.deployment_id = s.params_checked)",
+        dialect.by_index("schedules_unfit")
+    )
+}
 
 /// The schedules whose params do not fit the workflows that belong to `deployment` now, at most `limit` by name.
 ///
@@ -179,8 +191,9 @@ const UNFIT: &str =
 pub fn unfit(tx: &mut Tx<'_>, tenant: TenantId, deployment: DeploymentId, limit: u32) -> Result<Unfit> {
     let total = unfit_totals(tx, tenant)?.remove(&deployment).unwrap_or(0);
     let sql = format!(
-        "SELECT s.id, s.name, s.workflow, s.params_error {UNFIT} AND s.params_checked = $2
-         ORDER BY s.created_at DESC, s.id DESC LIMIT $3"
+        "SELECT s.id, s.name, s.workflow, s.params_error {} AND s.params_checked = $2
+         ORDER BY s.created_at DESC, s.id DESC LIMIT $3",
+        of_the_unfit(tx.dialect())
     );
     let newest = tx.query(&sql, params![tenant, deployment, limit], |row| {
         Ok(UnfitSchedule {
@@ -199,7 +212,8 @@ pub fn unfit(tx: &mut Tx<'_>, tenant: TenantId, deployment: DeploymentId, limit:
 /// What the engine refuses.
 pub fn unfit_totals(tx: &mut Tx<'_>, tenant: TenantId) -> Result<HashMap<DeploymentId, u64>> {
     let sql = format!(
-        "SELECT s.params_checked AS deployment, COUNT(*) AS schedules {UNFIT} GROUP BY s.params_checked"
+        "SELECT s.params_checked AS deployment, COUNT(*) AS schedules {} GROUP BY s.params_checked",
+        of_the_unfit(tx.dialect())
     );
     let totals = tx.query(&sql, params![tenant], |row| {
         Ok((row.get("deployment")?, row.get("schedules")?))

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::{COLUMNS, read};
 use crate::domain::{Schedule, ScheduleId, TenantId};
-use crate::store::{PageCursor, error::Result, ops::query::Query, tx::Tx};
+use crate::store::{Dialect, PageCursor, error::Result, ops::query::Query, tx::Tx};
 
 /// What a list of schedules is narrowed to.
 #[derive(Debug, Clone, Default)]
@@ -25,11 +25,11 @@ pub struct ScheduleFilter {
 
 const ORDER: &str = "ORDER BY created_at DESC, id DESC LIMIT ?";
 
-fn query(tenant: TenantId, filter: ScheduleFilter) -> Query {
+fn query(dialect: Dialect, tenant: TenantId, filter: ScheduleFilter) -> Query {
     // Those that do not fit are few, which the planner does not know. A name is rarer still.
     let index = match (filter.params_valid, &filter.name) {
-        (Some(false), None) => "INDEXED BY schedules_unfit",
-        _ => "",
+        (Some(false), None) => dialect.by_index("schedules_unfit"),
+        _ => String::new(),
     };
     let sql = format!("SELECT {COLUMNS} FROM schedules {index} WHERE tenant_id = ?");
     let params_valid = |valid: bool| match valid {
@@ -41,7 +41,10 @@ fn query(tenant: TenantId, filter: ScheduleFilter) -> Query {
         .and("workflow = ?", filter.workflow.map(|name| [name.into()]))
         .and("name = ?", filter.name.map(|name| [name.into()]))
         .and(
-            "EXISTS (SELECT 1 FROM json_each(tags) WHERE value = ?)",
+            &format!(
+                "EXISTS (SELECT 1 FROM {} WHERE item.value = ?)",
+                dialect.texts_of("tags")
+            ),
             filter.tag.map(|tag| [tag.into()]),
         );
     if let Some(valid) = filter.params_valid {
@@ -66,7 +69,7 @@ pub struct Listed {
 /// # Errors
 /// What the engine refuses.
 pub fn list(tx: &mut Tx<'_>, tenant: TenantId, filter: ScheduleFilter, limit: u32) -> Result<Vec<Listed>> {
-    query(tenant, filter).run(tx, (ORDER, [limit.into()]), |row| {
+    query(tx.dialect(), tenant, filter).run(tx, (ORDER, [limit.into()]), |row| {
         let id: ScheduleId = row.get("id")?;
         let schedule = match read(row) {
             Ok(schedule) => Some(Box::new(schedule)),
@@ -90,7 +93,7 @@ mod tests {
 
     #[test]
     fn the_usual_filters_have_an_index_that_is_in_the_list_s_order() {
-        let db = Db::new();
+        let db = Db::embedded();
         let plain = ScheduleFilter::default;
         for (filter, index) in [
             (plain(), "schedules_by_tenant (tenant_id=?)"),
@@ -117,7 +120,7 @@ mod tests {
             ),
         ] {
             let name = format!("{filter:?}");
-            let plan = db.run(|tx| query(db.id(), filter).plan(tx, (ORDER, [20_u32.into()])));
+            let plan = db.run(|tx| query(tx.dialect(), db.id(), filter).plan(tx, (ORDER, [20_u32.into()])));
             assert!(
                 plan.contains(&format!("SEARCH schedules USING INDEX {index}")),
                 "{name}: {plan}"

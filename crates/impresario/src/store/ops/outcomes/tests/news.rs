@@ -41,8 +41,8 @@ fn an_endpoint_that_cannot_be_read_costs_nobody_else_the_news() {
     let stage = Stage::new(|_| {}).with_a_failure();
     let (id, secret): (EndpointId, _) = (stage.db.id(), stage.db.id::<crate::domain::SecretId>());
     stage.db.sql(
-        "INSERT INTO secrets (id, tenant_id, sealed, created_at) VALUES ($1, $2, x'00', 0)",
-        params![secret, stage.tenant],
+        "INSERT INTO secrets (id, tenant_id, sealed, created_at) VALUES ($1, $2, $3, 0)",
+        params![secret, stage.tenant, vec![0]],
     );
     stage.db.sql(
         "INSERT INTO webhook_endpoints (id, tenant_id, url, active, secret_id, created_at, updated_at, events)

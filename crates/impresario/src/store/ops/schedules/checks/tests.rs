@@ -231,7 +231,7 @@ fn the_params_come_in_pages_and_what_cannot_be_read_is_left_out() {
     deploy(&db, tenant, &["w"], &[]);
     let found = db.run(|tx| to_check(tx, &[ids[6], ids[1], db.id(), ids[0]]));
     let found: Vec<_> = found.iter().map(|one| one.unjudged.id).collect();
-    assert_eq!(found, [ids[6], ids[0]]);
+    assert_eq!(found, [ids[0], ids[6]]);
 }
 
 #[test]
@@ -395,7 +395,7 @@ fn a_deployment_names_the_newest_that_do_not_fit_it_and_counts_all() {
 #[test]
 fn neither_the_unfit_nor_a_verdict_costs_more_for_all_that_fit() {
     let work = |others: usize| {
-        let db = Db::new();
+        let db = Db::embedded();
         let tenant = db.tenant();
         let old = deploy(&db, tenant, &["w", "v"], &[]);
         let id = schedule(&db, tenant, "v", Some(old));
