@@ -22,3 +22,7 @@ pub(super) use self::{
     pool::Postgres,
     session::{Session, cell},
 };
+
+#[cfg(test)]
+#[path = "../../../tests/common/postgres.rs"]
+mod server;
