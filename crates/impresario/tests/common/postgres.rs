@@ -12,8 +12,12 @@ use std::{
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
-    sync::atomic::{AtomicU32, Ordering},
+    time::{Duration, Instant},
 };
+
+/// How long something may take that must happen, and how often it is looked for.
+const PATIENCE: Duration = Duration::from_secs(30);
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The URL of the server that is there for all tests, as its superuser.
 ///
@@ -119,16 +123,29 @@ impl Postgres {
         format!("postgres://postgres@127.0.0.1:{}/postgres", self.port)
     }
 
-    /// Starts it and returns when it takes connections.
+    /// Starts it and returns when it takes connections, or stands by. What a killed one left behind may be in the way
+    /// for a moment.
     pub(crate) fn start(&self) {
         let log = self.home.path().join("server.log");
-        run(self
-            .program("pg_ctl")
-            .arg("-D")
-            .arg(self.data())
-            .arg("-l")
-            .arg(log)
-            .args(["-w", "start"]));
+        let mut last = String::new();
+        wait_until(|| {
+            let mut command = self.program("pg_ctl");
+            command.arg("-D").arg(self.data()).arg("-l").arg(&log);
+            let output = command
+                .args(["-w", "start"])
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            last = String::from_utf8_lossy(&output.stderr).into_owned();
+            output.status.success()
+        })
+        .unwrap_or_else(|()| panic!("{last}\n{}", std::fs::read_to_string(&log).unwrap_or_default()));
+    }
+
+    /// Returns when it has ended, of which it was told before.
+    pub(crate) fn wait_for_its_end(&self) {
+        let pid = self.data().join("postmaster.pid");
+        wait_until(|| !pid.exists()).expect("the server goes on");
     }
 
     /// Stops it and returns when it has ended.
@@ -152,13 +169,27 @@ impl Postgres {
         command
     }
 
+    /// Stops and starts it.
+    pub(crate) fn restart(&self) {
+        self.stop(Stop::Fast);
+        self.start();
+    }
+
+    /// Gives a file in the directory of its data to the user it runs as.
+    pub(crate) fn own(&self, name: &str) {
+        if is_root() {
+            run(Command::new("chown").arg("postgres").arg(self.data().join(name)));
+        }
+    }
+
     /// Kills the server's main process, and returns when it is gone. Its others notice and end by themselves.
     pub(crate) fn kill9(&self) {
         let pid = std::fs::read_to_string(self.data().join("postmaster.pid")).unwrap();
         let pid = pid.lines().next().unwrap().to_owned();
         run(Command::new("kill").args(["-KILL", &pid]));
-        // It stays as a process until somebody has asked for its end, which is not this one's parent.
-        run(Command::new("timeout").args(["10", "tail", "--pid", &pid, "-f", "/dev/null"]));
+        // Its process is gone when it has no descriptors left, even where nobody asks for its end.
+        let open = PathBuf::from(format!("/proc/{pid}/fd/0"));
+        wait_until(|| !open.exists()).expect("the server lives on");
     }
 
     /// Makes it read its files again.
@@ -219,11 +250,21 @@ pub(crate) fn free_port() -> u16 {
     listener.local_addr().unwrap().port()
 }
 
-/// A name for a role or a database that no other test has.
+/// A name for a role or a database that nothing else on a server has.
 pub(crate) fn unique(what: &str) -> String {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let next = NEXT.fetch_add(1, Ordering::Relaxed);
-    format!("{what}_{}_{next}", std::process::id())
+    format!("{what}_{:016x}", rand::random::<u64>())
+}
+
+/// Looks again and again, for some seconds.
+fn wait_until(mut is_so: impl FnMut() -> bool) -> Result<(), ()> {
+    let end = Instant::now() + PATIENCE;
+    while !is_so() {
+        if Instant::now() > end {
+            return Err(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+    Ok(())
 }
 
 fn is_root() -> bool {

@@ -15,15 +15,18 @@ const ABOUT: &str = "SELECT current_setting('server_version'), \
             pg_is_in_recovery(), \
             current_setting('transaction_read_only')::bool, \
             current_schema()::text, \
-            current_setting('search_path')";
+            current_setting('search_path'), \
+            current_user::text";
 
-const MAY_CREATE: &str = "SELECT current_schema()::text, has_schema_privilege(current_schema(), 'CREATE')";
+const MAY_CREATE: &str =
+    "SELECT current_schema()::text, has_schema_privilege(current_schema(), 'CREATE'), current_user::text";
 
 /// What may not be done with the tables of a list that are there.
-const MISSING: &str = "SELECT c.relname::text, string_agg(privilege, ', ' ORDER BY privilege), current_schema()::text \
-     FROM pg_class c \
+const MISSING: &str = "SELECT c.relname::text, string_agg(privilege, ', ' ORDER BY privilege), \
+            current_schema()::text, current_user::text \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
      CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE']) AS privilege \
-     WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p') \
+     WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') \
        AND c.relname = ANY($1) AND NOT has_table_privilege(c.oid, privilege) \
      GROUP BY c.relname ORDER BY c.relname";
 
@@ -64,12 +67,12 @@ pub async fn inspect(client: &Client, target: &Target) -> Result<()> {
             .into());
     }
     if get::<Option<String>>(&row, &at, 5)?.is_none() {
-        let (role, path): (_, String) = (identifier(&target.user), get(&row, &at, 6)?);
+        let (path, user): (String, String) = (get(&row, &at, 6)?, get(&row, &at, 7)?);
+        let role = identifier(&user);
         return Err(at
             .never(format!(
-                "the role {:?} can use none of the schemas in its search_path ({path}): run `GRANT USAGE, CREATE ON \
-                 SCHEMA public TO {role}` in it, or `CREATE SCHEMA AUTHORIZATION {role}`",
-                target.user
+                "the role {user:?} can use none of the schemas in its search_path ({path}): run `GRANT USAGE, CREATE ON \
+                 SCHEMA public TO {role}` in it, or `CREATE SCHEMA AUTHORIZATION {role}`"
             ))
             .into());
     }
@@ -87,14 +90,13 @@ pub async fn may_migrate(client: &Client, target: &Target) -> Result<()> {
     if get::<Option<bool>>(&row, &at, 1)? == Some(true) {
         return Ok(());
     }
-    let schema = schema.unwrap_or_else(|| "public".to_owned());
+    let (schema, user): (_, String) = (schema.unwrap_or_else(|| "public".to_owned()), get(&row, &at, 2)?);
     Err(at
         .never(format!(
-            "the role {:?} may not make tables in the schema {schema:?}: run `GRANT USAGE, CREATE ON SCHEMA {} TO {}` \
+            "the role {user:?} may not make tables in the schema {schema:?}: run `GRANT USAGE, CREATE ON SCHEMA {} TO {}` \
              in it as the schema's owner",
-            target.user,
             identifier(&schema),
-            identifier(&target.user)
+            identifier(&user)
         ))
         .into())
 }
@@ -110,19 +112,22 @@ pub async fn may_use(client: &Client, target: &Target, tables: &[&str]) -> Resul
     let Some(first) = rows.first() else {
         return Ok(());
     };
-    let (table, privileges, schema): (String, String, String) =
-        (get(first, &at, 0)?, get(first, &at, 1)?, get(first, &at, 2)?);
+    let [table, privileges, schema, user]: [String; 4] = [
+        get(first, &at, 0)?,
+        get(first, &at, 1)?,
+        get(first, &at, 2)?,
+        get(first, &at, 3)?,
+    ];
     let more = match rows.len() - 1 {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
     Err(at
         .never(format!(
-            "the role {:?} lacks {privileges} on the table {table:?}{more}: run `GRANT SELECT, INSERT, UPDATE, DELETE \
+            "the role {user:?} lacks {privileges} on the table {table:?}{more}: run `GRANT SELECT, INSERT, UPDATE, DELETE \
              ON ALL TABLES IN SCHEMA {} TO {}` in it as the tables' owner",
-            target.user,
             identifier(&schema),
-            identifier(&target.user)
+            identifier(&user)
         ))
         .into())
 }

@@ -154,8 +154,11 @@ impl Attempt<'_> {
             other => return self.never(format!("no TLS connection could be made: {other}")),
         };
         match wrong {
-            Wrong::UnknownIssuer => self.never(
-                "the server's certificate is not trusted, because no known authority signed it: give the file with \
+            // A signature that does not fit is by an authority of the same name, such as one that has been made anew.
+            Wrong::UnknownIssuer
+            | Wrong::BadSignature
+            | Wrong::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => self.never(
+                "the server's certificate is not trusted, because no authority that is known here signed it: give the file with \
                  the right authority's certificate as sslrootcert",
             ),
             Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => self.never(
