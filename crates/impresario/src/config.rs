@@ -18,16 +18,19 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
 use self::sources::{Environment, Sources};
-use crate::secrets::Keyring;
+use crate::{secrets::Keyring, store::postgres::Target};
 
 /// What can be set. Each field is a flag (`--job-slots`), a variable (`IMPRESARIO_JOB_SLOTS`) and a key of the file
-/// (`job_slots`); those that hold secrets have no flag, because every user of a machine can read command lines.
+/// (`job_slots`); those that hold secrets have no flag, because every user of a machine can read command lines. The database
+/// (`database_url`) has one, and does without a password in it.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Where the server listens. Default `127.0.0.1:8080`; port 0 takes a free one.
     pub listen: SocketAddr,
     /// Where everything is kept: the database, bundles, the secret key. Default `./data`.
     pub data_dir: PathBuf,
+    /// The database on PostgreSQL that everything is kept in. Default: none, and it is kept in the data directory.
+    pub database: Option<Target>,
     /// How many jobs run at once on this node, 1 to 1,000. Default 4.
     pub job_slots: u16,
     /// 32 bytes in base64 that secrets are sealed under, or several, with commas. Default: a file `secret.key` in the
@@ -58,6 +61,7 @@ impl Default for Settings {
         Self {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("./data"),
+            database: None,
             job_slots: 4,
             secret_key: None,
             allow_private_callbacks: Vec::new(),
@@ -82,6 +86,11 @@ pub struct Flags {
     /// Where the database, the bundles and the secret key are kept [default: ./data]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
+    /// A database on PostgreSQL (15 or newer) that everything is kept in, e.g. postgres://impresario@db.example/impresario;
+    /// what it leaves open comes from PGHOST, PGPASSWORD and the like. Everybody on this machine can read command lines:
+    /// give the password in PGPASSWORD or ~/.pgpass [default: a file in the data directory]
+    #[arg(long, global = true, value_name = "URL")]
+    pub database_url: Option<SecretString>,
 }
 
 /// The settings that only a serving process takes.
@@ -117,8 +126,12 @@ pub struct ServeFlags {
 }
 
 impl Flags {
-    fn given(&self) -> [(&'static str, Option<OsString>); 1] {
-        [("data_dir", path(self.data_dir.as_ref()))]
+    fn given(&self) -> [(&'static str, Option<OsString>); 2] {
+        let url = self.database_url.as_ref();
+        [
+            ("data_dir", path(self.data_dir.as_ref())),
+            ("database_url", url.map(|url| url.expose_secret().into())),
+        ]
     }
 }
 
@@ -177,6 +190,9 @@ impl Settings {
         Ok(Self {
             listen: sources.parsed("listen", listen)?.unwrap_or(default.listen),
             data_dir: sources.path("data_dir").unwrap_or(default.data_dir),
+            database: sources.read_secret("database_url", |url| {
+                Target::parse(url, &|name| of(environment, name))
+            })?,
             job_slots: sources.whole("job_slots", 1..=1000)?.unwrap_or(default.job_slots),
             secret_key: sources.secret("secret_key", secret_key)?,
             allow_private_callbacks: sources
@@ -195,6 +211,21 @@ impl Settings {
                 .unwrap_or(default.shutdown_grace_seconds),
             clock_file: sources.path("clock_file"),
         })
+    }
+
+    /// Refuses a database on PostgreSQL: the store cannot use one yet, and silently keeping everything in a file instead
+    /// would be worse than not starting.
+    ///
+    /// # Errors
+    /// Where there is one.
+    pub fn embedded(&self) -> Result<(), String> {
+        match &self.database {
+            Some(target) => Err(format!(
+                "settings: database_url is {}, but this version keeps everything in the data directory: leave it out",
+                target.shown()
+            )),
+            None => Ok(()),
+        }
     }
 
     /// The database file.
@@ -240,6 +271,13 @@ fn secret_key(text: &SecretString) -> Result<(), String> {
 /// What a template must be is found out where it is filled in.
 fn any(_: &SecretString) -> Result<(), String> {
     Ok(())
+}
+
+/// One variable of these, where it is set and is UTF-8.
+fn of(environment: &Environment, name: &str) -> Option<String> {
+    let found = environment.iter().find(|(variable, _)| variable == name)?;
+    let text = found.1.to_str()?;
+    (!text.is_empty()).then(|| text.to_owned())
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one home of the environment")]

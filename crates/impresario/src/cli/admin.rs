@@ -47,6 +47,7 @@ pub(super) enum ApiKeyCommand {
 /// Opens the store; only the first tenant's making may make it.
 fn open(flags: &Flags, may_make: bool) -> anyhow::Result<Store> {
     let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
+    settings.embedded().map_err(anyhow::Error::msg)?;
     if !may_make && !settings.database_path().exists() {
         bail!(
             "there is no database in {}: is --data-dir right? `impresario serve` and `impresario tenant create` make one",

@@ -32,9 +32,10 @@ enum Shape {
 }
 
 /// Every setting, and its shape in the file.
-const SETTINGS: [(&str, Shape); 13] = [
+const SETTINGS: [(&str, Shape); 14] = [
     ("listen", Shape::Text),
     ("data_dir", Shape::Text),
+    ("database_url", Shape::Text),
     ("job_slots", Shape::Number),
     ("secret_key", Shape::Text),
     ("allow_private_callbacks", Shape::List),
@@ -159,13 +160,35 @@ impl Sources {
         name: &'static str,
         check: impl FnOnce(&SecretString) -> Result<(), String>,
     ) -> Result<Option<SecretString>, String> {
+        let Some((place, text)) = self.text(name)? else {
+            return Ok(None);
+        };
+        let secret = SecretString::from(text);
+        check(&secret).map_err(|wrong| format!("{place} {wrong}"))?;
+        Ok(Some(secret))
+    }
+
+    /// What `read` makes of a text with a secret in it; it says what is wrong in a sentence that has no secret.
+    pub(super) fn read_secret<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        let Some((place, text)) = self.text(name)? else {
+            return Ok(None);
+        };
+        read(&text)
+            .map(Some)
+            .map_err(|wrong| format!("{place} is refused: {wrong}"))
+    }
+
+    /// A text and where it stands.
+    fn text(&mut self, name: &'static str) -> Result<Option<(String, String)>, String> {
         let Some(Given { place, value }) = self.given.remove(name) else {
             return Ok(None);
         };
         let text = value.into_string().map_err(|_| format!("{place} is not UTF-8"))?;
-        let secret = SecretString::from(text);
-        check(&secret).map_err(|wrong| format!("{place} {wrong}"))?;
-        Ok(Some(secret))
+        Ok(Some((place, text)))
     }
 }
 

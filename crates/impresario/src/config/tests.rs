@@ -20,7 +20,7 @@ fn load_file(content: &str, pairs: &[(&str, &str)]) -> Result<Settings, String> 
     std::fs::write(&path, content).unwrap();
     let flags = Flags {
         config: Some(path),
-        data_dir: None,
+        ..Flags::default()
     };
     Settings::from_sources(&flags, None, &env(pairs))
 }
@@ -134,6 +134,74 @@ fn nothing_shows_the_secrets_of_settings() {
         assert!(!shown.contains(secret), "{shown}");
     }
     assert_eq!(settings.secret_key.unwrap().expose_secret(), KEY);
+}
+
+#[test]
+fn a_database_is_a_url_from_any_source_with_what_it_leaves_open_from_the_variables_of_libpq() {
+    assert!(load(&[("PGHOST", "db.example")]).unwrap().database.is_none());
+    let variables = [
+        ("IMPRESARIO_DATABASE_URL", "postgres://"),
+        ("PGHOST", "db.example"),
+        ("PGUSER", "me"),
+        ("PGPASSWORD", "hunter2"),
+        ("PGDATABASE", ""),
+    ];
+    let target = load(&variables).unwrap().database.unwrap();
+    assert_eq!(target.shown(), "postgres://me@db.example:5432/me");
+    let content = "database_url = \"postgres://other:hunter3@[::1]:1/app\"";
+    let settings = load_file(content, &variables[1..]).unwrap();
+    assert_eq!(settings.database.unwrap().shown(), "postgres://other@[::1]:1/app");
+    let flags = Flags {
+        database_url: Some("postgres://flag@h/d".into()),
+        ..Flags::default()
+    };
+    let settings = Settings::from_sources(&flags, None, &env(&variables)).unwrap();
+    assert_eq!(settings.database.unwrap().shown(), "postgres://flag@h:5432/d");
+}
+
+#[test]
+fn nothing_says_the_password_of_the_database() {
+    let url = "postgres://me:hunter2@db.example/app?password=hunter3";
+    let variables = [("IMPRESARIO_DATABASE_URL", url), ("PGPASSWORD", "hunter4")];
+    let settings = load(&variables).unwrap();
+    let flags = Flags {
+        database_url: Some(url.into()),
+        ..Flags::default()
+    };
+    let shown = format!("{settings:?} {settings:#?} {flags:?} {flags:#?}");
+    assert!(
+        shown.contains("db.example") && !shown.contains("hunter"),
+        "{shown}"
+    );
+    for (place, error) in [
+        (
+            "the variable IMPRESARIO_DATABASE_URL",
+            load(&[("IMPRESARIO_DATABASE_URL", "mysql://me:hunter2@db.example")]),
+        ),
+        (
+            "the flag --database-url",
+            Settings::from_sources(
+                &Flags {
+                    database_url: Some("postgres://me:hunter2@db.example:0/app".into()),
+                    ..Flags::default()
+                },
+                None,
+                &env(&[]),
+            ),
+        ),
+        (
+            "database_url in the file",
+            load_file("database_url = \"hunter2\"", &[]),
+        ),
+        (
+            "database_url in the file",
+            load_file("database_url = [\"hunter2\"]", &[]),
+        ),
+    ] {
+        let error = error.unwrap_err();
+        assert!(error.contains(place), "{error}");
+        assert!(!error.contains("hunter") && !error.contains('\n'), "{error}");
+    }
 }
 
 #[test]

@@ -113,6 +113,9 @@ pub enum StoreError {
     /// The data directory or its files cannot be used.
     #[error("{0}")]
     Open(String),
+    /// The server with the database cannot be reached, or takes no connection now; trying again may help.
+    #[error("{0}")]
+    Unreachable(String),
     /// The engine refused a statement.
     #[error("{operation}: the database refused it")]
     Engine {
@@ -180,7 +183,11 @@ impl StoreError {
         match self {
             Self::Corrupt { .. } | Self::Rows { .. } | Self::Panicked { .. } => true,
             Self::Engine { source, .. } => source.is_constraint(),
-            Self::Open(_) | Self::Commit { .. } | Self::Closed { .. } | Self::TooSlow { .. } => false,
+            Self::Open(_)
+            | Self::Unreachable(_)
+            | Self::Commit { .. }
+            | Self::Closed { .. }
+            | Self::TooSlow { .. } => false,
         }
     }
 
@@ -189,7 +196,7 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Open(_) | Self::Commit { .. } => true,
+            Self::Open(_) | Self::Unreachable(_) | Self::Commit { .. } => true,
             Self::Engine { source, .. } => source.is_unavailable() || source.is_conflict(),
             _ => false,
         }

@@ -8,7 +8,7 @@ mod engine;
 mod error;
 mod migrate;
 pub mod ops;
-mod postgres;
+pub mod postgres;
 mod readers;
 mod sqlite;
 mod tx;

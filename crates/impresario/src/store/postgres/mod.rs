@@ -1,12 +1,68 @@
-//! The PostgreSQL engine, for any number of nodes.
+//! The PostgreSQL engine, for any number of nodes: 15 or newer.
 
+mod connect;
+mod inspect;
 mod migrate;
+mod parameters;
+mod passfile;
 mod pool;
 mod session;
+mod target;
 #[cfg(test)]
 pub(super) mod testing;
+mod tls;
+mod trouble;
 
+pub use self::{
+    connect::{cancel, connect},
+    inspect::{inspect, may_migrate, may_use},
+    target::Target,
+};
 pub(super) use self::{
     pool::Postgres,
     session::{Session, cell},
 };
+
+#[cfg(test)]
+#[path = "../../../tests/common/postgres.rs"]
+mod server;
+
+/// What the tests of connections share.
+#[cfg(test)]
+mod testing {
+    use super::{Target, connect};
+    use crate::store::StoreError;
+
+    /// A target without any of the variables.
+    pub(super) fn target(url: &str) -> Target {
+        Target::parse(url, &|_| None).unwrap()
+    }
+
+    /// What one statement returns, as text.
+    pub(super) async fn text(client: &tokio_postgres::Client, statement: &str) -> String {
+        let row = client.query_one(statement, &[]).await.unwrap();
+        row.get::<_, Option<String>>(0).unwrap_or_default()
+    }
+
+    /// Why there is no connection, and whether it is worth another try. It has no secret in it.
+    pub(super) async fn refused(target: &Target) -> (String, bool) {
+        let error = connect(target, None).await.expect_err("there is a connection");
+        let passing = matches!(error, StoreError::Unreachable(_));
+        assert!(error.is_unavailable());
+        let sentence = error.to_string();
+        assert!(
+            !sentence.contains('\n') && !sentence.contains("hunter"),
+            "{sentence}"
+        );
+        (sentence, passing)
+    }
+
+    /// Checks that there is no connection for a reason that is said in these words.
+    pub(super) async fn assert_refused(url: &str, is_passing: bool, parts: &[&str]) {
+        let (sentence, passing) = refused(&target(url)).await;
+        assert_eq!(passing, is_passing, "{sentence}");
+        for part in parts {
+            assert!(sentence.contains(part), "no {part} in {sentence}");
+        }
+    }
+}
