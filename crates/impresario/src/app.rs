@@ -68,8 +68,7 @@ impl App {
     /// Sentences that say what is missing and what to do about it.
     pub async fn open(settings: Settings) -> anyhow::Result<Self> {
         check_proxies(&settings)?;
-        settings.embedded().map_err(anyhow::Error::msg)?;
-        let store = Store::open(&settings.data_dir, Access::Server)?;
+        let store = Store::of(settings.database.as_ref(), &settings.data_dir, Access::Server).await?;
         let ids = Arc::new(Ids::from_os());
         let keyring = key::keyring(&settings, &ids, &store).await?;
         let clock: SharedClock = match &settings.clock_file {

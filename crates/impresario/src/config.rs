@@ -213,21 +213,6 @@ impl Settings {
         })
     }
 
-    /// Refuses a database on PostgreSQL: the store cannot use one yet, and silently keeping everything in a file instead
-    /// would be worse than not starting.
-    ///
-    /// # Errors
-    /// Where there is one.
-    pub fn embedded(&self) -> Result<(), String> {
-        match &self.database {
-            Some(target) => Err(format!(
-                "settings: database_url is {}, but this version keeps everything in the data directory: leave it out",
-                target.shown()
-            )),
-            None => Ok(()),
-        }
-    }
-
     /// The database file.
     #[must_use]
     pub fn database_path(&self) -> PathBuf {

@@ -45,16 +45,15 @@ pub(super) enum ApiKeyCommand {
 }
 
 /// Opens the store; only the first tenant's making may make it.
-fn open(flags: &Flags, may_make: bool) -> anyhow::Result<Store> {
+async fn open(flags: &Flags, may_make: bool) -> anyhow::Result<Store> {
     let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
-    settings.embedded().map_err(anyhow::Error::msg)?;
-    if !may_make && !settings.database_path().exists() {
+    if settings.database.is_none() && !may_make && !settings.database_path().exists() {
         bail!(
             "there is no database in {}: is --data-dir right? `impresario serve` and `impresario tenant create` make one",
             settings.data_dir.display()
         );
     }
-    Ok(Store::open(&settings.data_dir, Access::Tool)?)
+    Ok(Store::of(settings.database.as_ref(), &settings.data_dir, Access::Tool).await?)
 }
 
 fn name_of(what: &str, text: &str) -> anyhow::Result<String> {
@@ -114,7 +113,7 @@ pub(crate) async fn create_key(
 }
 
 pub(super) async fn tenant(flags: &Flags, command: TenantCommand) -> anyhow::Result<()> {
-    let store = open(flags, matches!(command, TenantCommand::Create { .. }))?;
+    let store = open(flags, matches!(command, TenantCommand::Create { .. })).await?;
     match command {
         TenantCommand::Create { name } => {
             let tenant = create_tenant(&store, &Ids::from_os(), &name).await?;
@@ -142,7 +141,7 @@ pub(super) async fn tenant(flags: &Flags, command: TenantCommand) -> anyhow::Res
 
 pub(super) async fn api_key(flags: &Flags, command: ApiKeyCommand) -> anyhow::Result<()> {
     let ApiKeyCommand::Create { tenant, label } = command;
-    let store = open(flags, false)?;
+    let store = open(flags, false).await?;
     let wanted = tenant.clone();
     let found = store
         .read("find_tenant", move |tx| tenants::find(tx, &wanted))

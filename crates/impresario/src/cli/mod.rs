@@ -1,6 +1,7 @@
 //! The command line: what was typed, and which part of the program does it.
 
 pub(crate) mod admin;
+mod database;
 mod schedules;
 mod telemetry;
 
@@ -29,6 +30,8 @@ enum Command {
     Serve(Box<ServeFlags>),
     /// Show the whole thing at work in one process: a tenant, a workflow, a schedule, a run, a signed callback
     Quickstart(Box<crate::quickstart::Options>),
+    /// Make the tables of a database on PostgreSQL, or bring them to what this version needs
+    Migrate,
     /// Make and list tenants
     #[command(subcommand)]
     Tenant(admin::TenantCommand),
@@ -52,6 +55,7 @@ pub async fn run(cli: Cli) -> ExitCode {
             telemetry::init("warn");
             done(crate::quickstart::run(&cli.flags, *options).await)
         }
+        Command::Migrate => done(database::migrate(&cli.flags).await),
         Command::Tenant(command) => done(admin::tenant(&cli.flags, command).await),
         Command::ApiKey(command) => done(admin::api_key(&cli.flags, command).await),
         Command::Schedules(command) => schedules::run(command).await,

@@ -17,12 +17,14 @@ mod value;
 pub(crate) use engine::hex;
 pub use engine::{Access, Dialect};
 pub use error::{EngineError, Result, StoreError};
+pub use postgres::{Migrated, Target};
 pub use tx::{Row, Tx};
 pub use value::{Column, Json, Value};
 
 use std::{path::Path, sync::Arc};
 
 use engine::Engine;
+use postgres::Postgres;
 use sqlite::Sqlite;
 
 /// The store. Cheap to clone.
@@ -42,11 +44,39 @@ impl Store {
         })
     }
 
+    /// Opens the database that the settings name: the one on PostgreSQL, which must be migrated, else the embedded one in
+    /// `dir`. A server takes the lock of `dir` in either case.
+    ///
+    /// # Errors
+    /// As [`Store::open`], and where the server cannot be reached or its database cannot be used: a sentence that says
+    /// what to do.
+    pub async fn of(database: Option<&Target>, dir: &Path, access: Access) -> Result<Self> {
+        let Some(target) = database else {
+            return Self::open(dir, access);
+        };
+        let postgres = Postgres::open(target, dir, access).await?;
+        Ok(Self {
+            engine: Arc::new(Engine::Postgres(postgres)),
+        })
+    }
+
+    /// Which SQL it speaks, and with that whether others may have it open as well.
+    #[must_use]
+    pub fn dialect(&self) -> Dialect {
+        match &*self.engine {
+            Engine::Sqlite(_) => Dialect::Sqlite,
+            Engine::Postgres(_) => Dialect::Postgres,
+        }
+    }
+
     /// Runs `operation` in a write transaction; when this returns `Ok` its writes are durable, otherwise there are
     /// none. Dropping the future does not undo what was committed.
     ///
     /// # Errors
     /// The operation's own, and a failed commit.
+    ///
+    /// `operation` may be run more than once, where another transaction was in its way or the connection was lost before
+    /// the commit; at most one of its runs is kept.
     pub async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T>
     where
         T: Send + 'static,
@@ -98,6 +128,17 @@ impl Store {
             Engine::Postgres(postgres) => postgres.read_now(name, operation).await,
         }
     }
+}
+
+/// Makes the tables of a database on PostgreSQL, or changes them to what this program knows: all or nothing.
+///
+/// # Errors
+/// Where it cannot be reached, or not be used; and the error of a migration.
+pub async fn migrate(target: &Target) -> Result<Migrated> {
+    let mut client = postgres::connect(target, None).await?;
+    postgres::inspect(&client, target).await?;
+    postgres::may_migrate(&client, target).await?;
+    postgres::migrate(&mut client).await
 }
 
 /// Where the next page of a list starts: after the row with this instant and id, going back in time. Rows that are

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use rusqlite::{Connection, OpenFlags};
 use uuid::Uuid;
 
-use crate::store::postgres::testing::Schema;
+use crate::store::postgres::schema::Schema;
 use crate::{
     domain::{DeploymentId, ExportedWorkflow, JobId, TenantId, WorkflowId},
     store::{

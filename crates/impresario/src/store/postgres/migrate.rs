@@ -46,11 +46,11 @@ const TABLE: &str = "CREATE TABLE IF NOT EXISTS schema_migrations (
 
 /// What a migration did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::store) struct Migrated {
+pub struct Migrated {
     /// The version before; 0 for an empty database.
-    pub(in crate::store) from: i64,
+    pub from: i64,
     /// The version now.
-    pub(in crate::store) to: i64,
+    pub to: i64,
 }
 
 /// What is applied: version, hash, oldest.
@@ -123,8 +123,8 @@ fn check(applied: &Applied, migrations: &[Migration]) -> Result<i64> {
     Ok(applied.iter().map(|(version, ..)| *version).max().unwrap_or(0))
 }
 
-/// Refuses a database whose schema this program cannot use.
-pub(in crate::store) async fn check_version(client: &Client, shown: &str) -> Result<()> {
+/// Refuses a database whose schema this program cannot use; says which tables it has.
+pub(in crate::store) async fn check_version(client: &Client, shown: &str) -> Result<Vec<String>> {
     let sql = "SELECT to_regclass('schema_migrations') IS NOT NULL";
     let there: bool = client
         .query_one(sql, &[])
@@ -138,7 +138,14 @@ pub(in crate::store) async fn check_version(client: &Client, shown: &str) -> Res
     };
     let needed = MIGRATIONS.last().map_or(0, |last| last.version);
     if version >= needed {
-        return Ok(());
+        let sql =
+            "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() ORDER BY tablename";
+        let rows = client.query(sql, &[]).await.map_err(failed)?;
+        return rows
+            .iter()
+            .map(|row| row.try_get(0))
+            .collect::<Result<_, _>>()
+            .map_err(failed);
     }
     let state = match version {
         0 => "has no tables of Impresario's yet".to_owned(),

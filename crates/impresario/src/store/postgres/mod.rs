@@ -6,19 +6,21 @@ mod migrate;
 mod parameters;
 mod passfile;
 mod pool;
+#[cfg(test)]
+pub(super) mod schema;
 mod session;
 mod target;
-#[cfg(test)]
-pub(super) mod testing;
 mod tls;
 mod trouble;
 
 pub use self::{
     connect::{cancel, connect},
     inspect::{inspect, may_migrate, may_use},
+    migrate::Migrated,
     target::Target,
 };
 pub(super) use self::{
+    migrate::migrate,
     pool::Postgres,
     session::{Session, cell},
 };

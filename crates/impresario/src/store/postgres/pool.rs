@@ -6,15 +6,18 @@
 //! "did my commit arrive?" has one answer, and a write is never made twice.
 
 use std::{
+    fs::File,
+    path::Path,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::{runtime::Handle, sync::Semaphore};
 
-use super::session::Session;
+use super::{Target, connect, inspect, may_use, migrate, session::Session};
 use crate::store::{
-    engine::guarded,
+    directory,
+    engine::{Access, guarded},
     error::{EngineError, Result, StoreError},
     tx::{self, Tx},
 };
@@ -58,7 +61,7 @@ pub(in crate::store) struct Postgres {
 }
 
 struct Pool {
-    target: String,
+    target: Target,
     runtime: Handle,
     idle: Mutex<Vec<Session>>,
     requests: Arc<Semaphore>,
@@ -66,6 +69,8 @@ struct Pool {
     writers: Arc<Semaphore>,
     /// Why the last write could not be made.
     failure: Mutex<Option<String>>,
+    /// The lock of the node's data directory, held for the process's life.
+    _lock: Option<File>,
 }
 
 impl std::fmt::Debug for Pool {
@@ -81,19 +86,34 @@ fn unpoisoned<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Postgres {
-    /// Connects to the database.
+    /// Connects to a database that is migrated. A server takes the lock of its data directory, where what it runs and what
+    /// it has unpacked is.
     ///
     /// # Errors
-    /// Where it cannot be reached.
-    pub(in crate::store) async fn open(target: String) -> Result<Self> {
+    /// Where it cannot be reached or used, as a sentence that says what to do.
+    pub(in crate::store) async fn open(target: &Target, dir: &Path, access: Access) -> Result<Self> {
+        let lock = match access {
+            Access::Server => {
+                directory::create_private(dir)?;
+                Some(directory::lock(dir)?)
+            }
+            Access::Tool => None,
+        };
+        let client = connect(target, None).await?;
+        inspect(&client, target).await?;
+        let tables = migrate::check_version(&client, &target.shown()).await?;
+        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+        may_use(&client, target, &tables).await?;
+        let first = Session::new(client, Handle::current());
         let pool = Pool {
-            target,
+            target: target.clone(),
             runtime: Handle::current(),
-            idle: Mutex::default(),
+            idle: Mutex::new(vec![first]),
             requests: Arc::new(Semaphore::new(REQUESTS)),
             loops: Arc::new(Semaphore::new(LOOPS)),
             writers: Arc::new(Semaphore::new(WRITERS)),
             failure: Mutex::default(),
+            _lock: lock,
         };
         Ok(Self { pool: Arc::new(pool) })
     }
@@ -195,11 +215,7 @@ impl Pool {
     }
 
     fn connect(&self) -> Result<Session> {
-        let (client, connection) = self
-            .runtime
-            .block_on(tokio_postgres::connect(&self.target, tokio_postgres::NoTls))
-            .map_err(|source| StoreError::Open(source.to_string()))?;
-        self.runtime.spawn(connection);
+        let client = self.runtime.block_on(connect(&self.target, None))?;
         Ok(Session::new(client, self.runtime.clone()))
     }
 
