@@ -2,6 +2,7 @@
 
 mod bundle;
 mod client;
+mod database;
 mod http;
 mod process;
 mod quickstart;

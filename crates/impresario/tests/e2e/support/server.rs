@@ -13,7 +13,7 @@ use std::{
 use jiff::Timestamp;
 use tempfile::TempDir;
 
-use super::{Client, PATIENCE, Request, process, wait_for, wait_until};
+use super::{Client, PATIENCE, Request, database::Database, process, wait_for, wait_until};
 
 /// How a server is started.
 #[derive(Debug, Clone)]
@@ -96,6 +96,8 @@ pub(crate) struct Server {
     dir: TempDir,
     address: Arc<Mutex<SocketAddr>>,
     running: Option<Running>,
+    /// Where everything is kept, if not in the data directory. Dropped last: the server uses it until it has ended.
+    database: Option<Database>,
 }
 
 /// How a command ended, and what it said.
@@ -126,7 +128,11 @@ impl Server {
             dir,
             address: Arc::new(Mutex::new(SocketAddr::from(([127, 0, 0, 1], 0)))),
             running: None,
+            database: Database::asked_for(),
         };
+        if server.database.is_some() {
+            server.cli(&["migrate"]);
+        }
         server.start_again();
         server
     }
@@ -155,6 +161,9 @@ impl Server {
             .env("IMPRESARIO_RUNNER_DIR", runner_dir())
             .env("IMPRESARIO_NODE", node())
             .env("IMPRESARIO_LOG", "info");
+        if let Some(database) = &self.database {
+            command.env("IMPRESARIO_DATABASE_URL", database.url());
+        }
         if self.setup.private_callbacks {
             command.env("IMPRESARIO_ALLOW_PRIVATE_CALLBACKS", "127.0.0.0/8");
         }
