@@ -148,6 +148,8 @@ impl ToSql for Value {
         match self {
             Self::Null => Ok(IsNull::Yes),
             Self::Int(number) if *ty == Type::INT8 => number.to_sql(ty, out),
+            // What is compared with a number that stands in the statement.
+            Self::Int(number) if *ty == Type::INT4 => i32::try_from(*number)?.to_sql(ty, out),
             Self::Text(text) if *ty == Type::TEXT => without_nul(text).to_sql(ty, out),
             Self::Blob(bytes) if *ty == Type::BYTEA => (&**bytes).to_sql(ty, out),
             _ => Err(format!("a parameter of another type than {ty}").into()),
@@ -156,7 +158,7 @@ impl ToSql for Value {
 
     /// Of the types of columns that there are; what fits which is asked of each value.
     fn accepts(ty: &Type) -> bool {
-        [Type::INT8, Type::TEXT, Type::BYTEA].contains(ty)
+        [Type::INT8, Type::INT4, Type::TEXT, Type::BYTEA].contains(ty)
     }
 
     to_sql_checked!();
