@@ -86,9 +86,8 @@ pub struct Flags {
     /// Where the database, the bundles and the secret key are kept [default: ./data]
     #[arg(long, global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
-    /// A database on PostgreSQL (15 or newer) that everything is kept in, e.g. postgres://impresario@db.example/impresario;
-    /// what it leaves open comes from PGHOST, PGPASSWORD and the like. Everybody on this machine can read command lines:
-    /// give the password in PGPASSWORD or ~/.pgpass [default: a file in the data directory]
+    /// A database on PostgreSQL (15 or newer) that everything is kept in, e.g. postgres://me@db.example/app; PGPASSWORD
+    /// and libpq's other variables fill in what it leaves open [default: a file in the data directory]
     #[arg(long, global = true, value_name = "URL")]
     pub database_url: Option<SecretString>,
 }

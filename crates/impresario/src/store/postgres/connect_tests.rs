@@ -117,7 +117,11 @@ async fn a_statement_can_be_stopped_from_beside_it() {
         while text(&other, &is_asleep).await != "1" {}
         cancel(&target, &token).await.unwrap();
     };
-    let (slept, ()) = tokio::join!(client.batch_execute("SELECT pg_sleep(20)"), stop);
+    let (slept, stopped) = tokio::join!(
+        client.batch_execute("SELECT pg_sleep(20)"),
+        timeout(PATIENCE, stop)
+    );
+    stopped.unwrap();
     assert_eq!(slept.unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
     assert_eq!(text(&client, "SELECT 'still here'").await, "still here");
 }

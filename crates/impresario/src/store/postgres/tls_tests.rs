@@ -37,8 +37,8 @@ fn own(server: &Postgres, name: &str, subject: &str) {
     server.openssl(&arguments);
 }
 
-/// A certificate that `ca` signed, for a name, until a date.
-fn signed(server: &Postgres, name: &str, subject: &str, until: &str) {
+/// A certificate that `ca` signed, or its own key, for a name, until a date.
+fn dated(server: &Postgres, name: &str, subject: &str, until: &str, more: &[&str]) {
     let (key, request, certificate) = (
         format!("{name}.key"),
         format!("{name}.csr"),
@@ -50,23 +50,15 @@ fn signed(server: &Postgres, name: &str, subject: &str, until: &str) {
     ];
     arguments.extend(KEY);
     server.openssl(&arguments);
-    server.openssl(&[
-        "ca",
-        "-batch",
-        "-notext",
-        "-config",
-        "ca.cnf",
-        "-extfile",
-        "names",
-        "-startdate",
-        "20200101000000Z",
-        "-enddate",
-        until,
-        "-in",
-        &request,
-        "-out",
-        &certificate,
-    ]);
+    let mut arguments = vec!["ca", "-batch", "-notext", "-config", "ca.cnf"];
+    arguments.extend(["-startdate", "20200101000000Z", "-enddate", until]);
+    arguments.extend(["-in", &request, "-out", &certificate]);
+    arguments.extend(more);
+    server.openssl(&arguments);
+}
+
+fn signed(server: &Postgres, name: &str, subject: &str, until: &str) {
+    dated(server, name, subject, until, &["-extfile", "names"]);
 }
 
 fn with_tls() -> Postgres {
@@ -74,6 +66,10 @@ fn with_tls() -> Postgres {
         for (name, content) in [
             ("ca.cnf", AUTHORITY),
             ("names", "subjectAltName = DNS:localhost\n"),
+            (
+                "any",
+                "subjectAltName = DNS:localhost\nbasicConstraints = CA:TRUE\n",
+            ),
             ("serial", "01\n"),
             ("index.txt", ""),
         ] {
@@ -88,6 +84,8 @@ fn with_tls() -> Postgres {
         signed(server, "server", "localhost", "20990101000000Z");
         signed(server, "client", "certified", "20990101000000Z");
         signed(server, "past", "localhost", "20210101000000Z");
+        let by_itself = ["-extfile", "any", "-selfsign", "-keyfile", "bygone.key"];
+        dated(server, "bygone", "localhost", "20210101000000Z", &by_itself);
     });
     server.sql(
         "CREATE ROLE certified LOGIN; CREATE ROLE encrypted LOGIN; CREATE ROLE bare LOGIN; \
@@ -260,7 +258,14 @@ async fn a_certificate_out_of_its_time_is_refused_and_one_that_signed_itself_is_
     connect(&target(&names.url("postgres", "require")), None)
         .await
         .unwrap();
-    serve("alone");
+    serve("bygone");
+    let by_itself = names.rooted("postgres", "verify-full", "bygone.crt");
+    assert_refused(&by_itself, false, &["has expired"]).await;
+    server.configure(&format!(
+        "{}\nssl_max_protocol_version = 'TLSv1.2'",
+        CONFIG.replace("server.", "alone.")
+    ));
+    server.restart();
     for mode in ["require", "verify-ca", "verify-full"] {
         connect(&target(&names.rooted("postgres", mode, "alone.crt")), None)
             .await
