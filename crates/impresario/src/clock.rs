@@ -3,7 +3,17 @@
 //! [`SystemClock`] is the one place that reads the machine's clock. [`ManualClock`] stands still until it is moved,
 //! which is how the tests cross a minute boundary, a year or a clock change without waiting for it.
 
-use std::{fmt, future::Future, path::PathBuf, pin::Pin, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
@@ -57,15 +67,68 @@ impl Clock for SystemClock {
     }
 
     fn sleep_until(&self, at: Timestamp) -> Sleep {
-        let clock = *self;
-        Box::pin(async move {
-            while let Ok(left) = Duration::try_from(at.duration_since(clock.now())) {
-                if left.is_zero() {
-                    return;
-                }
-                tokio::time::sleep(left.min(LONGEST_NAP)).await;
+        nap_until(*self, at)
+    }
+}
+
+/// Sleeps by the timer, and looks at the clock in between.
+fn nap_until(clock: impl Clock + 'static, at: Timestamp) -> Sleep {
+    Box::pin(async move {
+        while let Ok(left) = Duration::try_from(at.duration_since(clock.now())) {
+            if left.is_zero() {
+                return;
             }
-        })
+            tokio::time::sleep(left.min(LONGEST_NAP)).await;
+        }
+    })
+}
+
+/// The clock of a database that several nodes share, as far as a node knows it: whatever the nodes' own clocks show, all of
+/// them fire by the same one. Between two samples it goes on by the machine's monotonic clock, which nobody sets.
+///
+/// It is never ahead of the database's: a sample says what that clock showed before its answer was heard. It is behind
+/// by the way of the answer at the most, as far as the two run at the same speed.
+#[derive(Debug, Clone)]
+pub struct DatabaseClock {
+    started: Instant,
+    /// What the database's clock showed at `started`, in milliseconds since 1970, or a little less.
+    offset: Arc<AtomicI64>,
+}
+
+impl DatabaseClock {
+    /// A clock that has heard what the database's showed: `now`, in milliseconds since 1970, between two instants.
+    #[must_use]
+    pub fn new(asked: Instant, now: i64, heard: Instant) -> Self {
+        let clock = Self {
+            started: asked,
+            offset: Arc::new(AtomicI64::new(i64::MIN)),
+        };
+        clock.hear(asked, now, heard);
+        clock
+    }
+
+    /// Learns what the database's clock showed between two instants.
+    pub fn hear(&self, asked: Instant, now: i64, heard: Instant) {
+        let since = |at: Instant| i64::try_from((at - self.started).as_millis()).unwrap_or(i64::MAX);
+        // What it showed at `started`: at the least, if the answer came at once, and at the most, if the question did.
+        let (least, most) = (now.saturating_sub(since(heard)), now.saturating_sub(since(asked)));
+        let known = self.offset.load(Ordering::Relaxed);
+        // A sample that says nothing new may have been long under way.
+        if !(least..=most).contains(&known) {
+            self.offset.store(least, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Clock for DatabaseClock {
+    fn now(&self) -> Timestamp {
+        let since = i64::try_from(self.started.elapsed().as_millis()).unwrap_or(i64::MAX);
+        let now = self.offset.load(Ordering::Relaxed).saturating_add(since);
+        Timestamp::from_millisecond(now).unwrap_or(Timestamp::MAX)
+    }
+
+    fn sleep_until(&self, at: Timestamp) -> Sleep {
+        nap_until(self.clone(), at)
     }
 }
 
@@ -157,6 +220,26 @@ mod tests {
         for _ in 0..1_000 {
             assert!(clock.now().as_nanosecond() % 1_000_000 == 0);
         }
+    }
+
+    #[test]
+    fn the_clock_of_a_database_is_never_ahead_of_it_and_learns_from_what_it_hears() {
+        let start = Instant::now();
+        let at = |millis: u64| start + Duration::from_millis(millis);
+        let shown = |clock: &DatabaseClock| clock.offset.load(Ordering::Relaxed);
+        // Asked at 0, heard at 40: at the start it showed 1,000,000 at the most and 40 less at the least.
+        let clock = DatabaseClock::new(start, 1_000_000, at(40));
+        assert_eq!(shown(&clock), 999_960);
+        // A quicker answer knows more; a slow one knows nothing that was not known.
+        clock.hear(at(100), 1_000_101, at(102));
+        assert_eq!(shown(&clock), 999_999);
+        clock.hear(at(200), 1_000_250, at(900));
+        assert_eq!(shown(&clock), 999_999);
+        // It is set back, or forward, and this one follows.
+        clock.hear(at(1_000), 1_001_000 - 3_600_000, at(1_001));
+        assert_eq!(shown(&clock), 1_000_000 - 3_600_001);
+        clock.hear(at(2_000), 1_002_000, at(2_001));
+        assert_eq!(shown(&clock), 999_999);
     }
 
     #[tokio::test]

@@ -10,22 +10,30 @@ use crate::{
     config::Settings,
     ids::Ids,
     secrets::Keyring,
-    store::{Store, ops::settings},
+    store::{Dialect, Store, ops::settings},
 };
 
 /// The keys that were set, else those of the key file, which is made where nothing is sealed yet.
+///
+/// Where several nodes share the database they share the key: none makes one of its own once another has.
 ///
 /// # Errors
 /// Where a key is malformed or the file cannot be used, and where the key that the database needs is missing.
 pub(super) async fn keyring(settings: &Settings, ids: &Ids, store: &Store) -> anyhow::Result<Keyring> {
     let state = store.read("key_state", settings::key_state).await?;
-    let needed = state.recorded.clone().filter(|_| state.has_secrets);
+    let shared = store.dialect() == Dialect::Postgres;
+    let needed = state.recorded.clone().filter(|_| state.has_secrets || shared);
     let path = settings.secret_key_path();
     let keyring = match &settings.secret_key {
         Some(keys) => Keyring::from_base64(keys.expose_secret()).context("secret_key")?,
         None => match (Keyring::load(&path)?, &needed) {
             (Some(keyring), _) => keyring,
             (None, None) => Keyring::load_or_create(&path, ids)?,
+            (None, Some(id)) if shared => bail!(
+                "the nodes on this database seal secrets under the key {id}, and this one has no key: give it the same \
+                 IMPRESARIO_SECRET_KEY, or copy the file secret.key from the data directory of a node that has it to {}",
+                path.display()
+            ),
             (None, Some(id)) => bail!(
                 "the database holds secrets that are sealed under the key {id}, and the key file {} is gone: put it \
                  back from a backup, or set IMPRESARIO_SECRET_KEY to that key",
@@ -33,25 +41,38 @@ pub(super) async fn keyring(settings: &Settings, ids: &Ids, store: &Store) -> an
             ),
         },
     };
-    if let Some(id) = needed
-        && !keyring.has(&id)
-    {
-        let place = match &settings.secret_key {
-            Some(_) => "among IMPRESARIO_SECRET_KEY".to_owned(),
-            None => format!("in the key file {}", path.display()),
-        };
-        bail!(
-            "the database holds secrets that are sealed under the key {id}, which is not {place} (the first there is \
-             {}): add that key to the list, after a comma",
-            keyring.key_id()
-        );
-    }
     let first = keyring.key_id();
+    if let Some(id) = needed {
+        check(&keyring, &id, settings)?;
+    } else {
+        let mine = first.clone();
+        let claimed = store.write("claim_key", move |tx| settings::claim_key(tx, &mine));
+        // Another node may have been a moment faster. On an embedded database nothing is sealed under what is on record.
+        if let (Some(id), true) = (claimed.await?, shared) {
+            check(&keyring, &id, settings)?;
+        }
+    }
     if state.recorded.as_deref() != Some(&*first) {
         let recorded = store.write("record_key", move |tx| settings::record_key(tx, &first));
         recorded.await?;
     }
     Ok(keyring)
+}
+
+/// Refuses a keyring without the key that the database needs.
+fn check(keyring: &Keyring, id: &str, settings: &Settings) -> anyhow::Result<()> {
+    if keyring.has(id) {
+        return Ok(());
+    }
+    let place = match &settings.secret_key {
+        Some(_) => "among IMPRESARIO_SECRET_KEY".to_owned(),
+        None => format!("in the key file {}", settings.secret_key_path().display()),
+    };
+    bail!(
+        "the database holds secrets that are sealed under the key {id}, which is not {place} (the first there is {}): \
+         add that key to the list, after a comma",
+        keyring.key_id()
+    );
 }
 
 #[cfg(test)]

@@ -83,14 +83,15 @@ impl Dialect {
         }
     }
 
-    /// The clock that leases are measured on, in milliseconds, as a query with one column `now`; nothing where a lease
-    /// ends with the process that holds it: SQLite's one server finds at its start what an earlier one left.
+    /// The clock that all nodes go by and leases are measured on, in whole milliseconds, as a query with one column `now`;
+    /// nothing where a lease ends with the process that holds it: SQLite's one server finds at its start what an earlier
+    /// one left.
     #[must_use]
     pub fn lease_clock(self) -> Option<&'static str> {
         match self {
             Self::Sqlite => None,
             Self::Postgres => {
-                Some("SELECT CAST(EXTRACT(EPOCH FROM clock_timestamp()) * 1000 AS BIGINT) AS now")
+                Some("SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT) AS now")
             }
         }
     }

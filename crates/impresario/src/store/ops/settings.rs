@@ -62,6 +62,19 @@ pub fn instance(tx: &mut Tx<'_>, new: &str) -> Result<String> {
     Ok(new.to_owned())
 }
 
+/// Writes down the id of the key that secrets are sealed under, where none is on record; says which one is. Of several
+/// nodes that begin at once the first is right.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn claim_key(tx: &mut Tx<'_>, key_id: &str) -> Result<Option<String>> {
+    tx.execute(
+        "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+        params![KEY_ID, key_id],
+    )?;
+    get(tx, KEY_ID)
+}
+
 /// Writes down the id of the key that secrets are sealed under from now on.
 ///
 /// # Errors
