@@ -16,7 +16,7 @@ pub use self::writable::Writable;
 use crate::{
     background::{Pulse, Signals},
     builds::ActiveBuilds,
-    clock::{self, SharedClock, SystemClock},
+    clock::{self, DatabaseClock, SharedClock, SystemClock},
     config::Settings,
     delivery::{gate::Gate, http::Sender, outbox},
     ids::Ids,
@@ -37,6 +37,8 @@ pub struct App {
     pub writable: Writable,
     /// Where the time comes from.
     pub clock: SharedClock,
+    /// The same, where it follows the database's.
+    pub shared_clock: Option<DatabaseClock>,
     /// Where ids and random bytes come from.
     pub ids: Arc<Ids>,
     /// Seals and opens secrets.
@@ -71,12 +73,20 @@ impl App {
         let store = Store::of(settings.database.as_ref(), &settings.data_dir, Access::Server).await?;
         let ids = Arc::new(Ids::from_os());
         let keyring = key::keyring(&settings, &ids, &store).await?;
+        let mut shared_clock = None;
         let clock: SharedClock = match &settings.clock_file {
             Some(path) => Arc::new(
                 clock::follow_file(path.clone())
                     .with_context(|| format!("clock_file: {}", path.display()))?,
             ),
-            None => Arc::new(SystemClock),
+            None => match store.shared_time().await? {
+                Some((asked, now, heard)) => {
+                    let clock = DatabaseClock::new(asked, now, heard);
+                    shared_clock = Some(clock.clone());
+                    Arc::new(clock)
+                }
+                None => Arc::new(SystemClock),
+            },
         };
         let located = runner::locate(settings.node.as_deref(), settings.chromium.as_deref())?;
         let data_dir = std::path::absolute(&settings.data_dir).context("the data directory's path")?;
@@ -111,6 +121,7 @@ impl App {
             store,
             writable: Writable::default(),
             clock,
+            shared_clock,
             ids,
             keyring,
             signals: Signals::default(),

@@ -31,6 +31,9 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The database on PostgreSQL that everything is kept in. Default: none, and it is kept in the data directory.
     pub database: Option<Target>,
+    /// Whether nodes on one database tell each other of work (LISTEN and NOTIFY), `on` or `off`. Default `on`; without it, or
+    /// behind a pooler that cannot do it, work is found within a second.
+    pub database_hints: bool,
     /// How many jobs run at once on this node, 1 to 1,000. Default 4.
     pub job_slots: u16,
     /// 32 bytes in base64 that secrets are sealed under, or several, with commas. Default: a file `secret.key` in the
@@ -62,6 +65,7 @@ impl Default for Settings {
             listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
             data_dir: PathBuf::from("./data"),
             database: None,
+            database_hints: true,
             job_slots: 4,
             secret_key: None,
             allow_private_callbacks: Vec::new(),
@@ -98,6 +102,9 @@ pub struct ServeFlags {
     /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:8080]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// Whether nodes on one database tell each other of work: on or off [default: on]
+    #[arg(long, value_name = "on|off")]
+    pub database_hints: Option<String>,
     /// How many jobs run at once, 1 to 1000 [default: 4]
     #[arg(long, value_name = "N")]
     pub job_slots: Option<u16>,
@@ -135,9 +142,10 @@ impl Flags {
 }
 
 impl ServeFlags {
-    fn given(&self) -> [(&'static str, Option<OsString>); 9] {
+    fn given(&self) -> [(&'static str, Option<OsString>); 10] {
         [
             ("listen", text(self.listen.as_ref())),
+            ("database_hints", text(self.database_hints.as_ref())),
             ("job_slots", text(self.job_slots.as_ref())),
             (
                 "allow_private_callbacks",
@@ -192,6 +200,9 @@ impl Settings {
             database: sources.read_secret("database_url", |url| {
                 Target::parse(url, &|name| of(environment, name))
             })?,
+            database_hints: sources
+                .parsed("database_hints", on_or_off)?
+                .unwrap_or(default.database_hints),
             job_slots: sources.whole("job_slots", 1..=1000)?.unwrap_or(default.job_slots),
             secret_key: sources.secret("secret_key", secret_key)?,
             allow_private_callbacks: sources
@@ -228,6 +239,14 @@ impl Settings {
 fn listen(text: &str) -> Result<SocketAddr, String> {
     text.parse()
         .map_err(|_| "must be an address and a port, such as 127.0.0.1:8080".to_owned())
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" => Ok(true),
+        "off" => Ok(false),
+        _ => Err("must be on or off".to_owned()),
+    }
 }
 
 /// Networks, with commas between them: variables have no lists.

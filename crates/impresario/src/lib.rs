@@ -17,6 +17,7 @@ pub mod clock;
 pub mod config;
 pub mod delivery;
 pub mod domain;
+pub mod hints;
 pub mod ids;
 pub mod keys;
 pub mod params;

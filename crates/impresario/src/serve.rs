@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{api, app::App, builds, config::Settings, delivery::outbox, scheduler, worker};
+use crate::{api, app::App, builds, config::Settings, delivery::outbox, hints, scheduler, worker};
 
 /// How long the rest may take to write down where it stands once the runs have ended.
 const LAST_WRITES: Duration = Duration::from_secs(10);
@@ -38,6 +38,26 @@ async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
     TcpListener::bind(listen).await
 }
 
+/// How often the clock that the nodes share is asked for.
+const TIME_CHECK: Duration = Duration::from_secs(5);
+
+/// Follows the clock that the nodes share, where there is one, until `shutdown`. While it cannot be asked, the one here
+/// goes on by itself.
+async fn keep_time(app: &App, shutdown: &CancellationToken) {
+    let Some(clock) = &app.shared_clock else { return };
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(TIME_CHECK) => {}
+            () = shutdown.cancelled() => return,
+        }
+        match app.store.shared_time().await {
+            Ok(Some((asked, now, heard))) => clock.hear(asked, now, heard),
+            Ok(None) => {}
+            Err(error) => tracing::warn!(%error, "the database's clock cannot be asked"),
+        }
+    }
+}
+
 impl Server {
     /// Binds, settles what an earlier server left, and starts every loop.
     ///
@@ -57,6 +77,10 @@ impl Server {
         let router = api::router(Arc::clone(&app), tasks.clone());
         tasks.spawn(api::server::serve(listener, router, soft.clone(), tasks.clone()));
         let parts = || (Arc::clone(&app), tasks.clone(), soft.clone());
+        let (node, _, stop) = parts();
+        tasks.spawn(async move { hints::run(&node, &stop).await });
+        let (node, _, stop) = parts();
+        tasks.spawn(async move { keep_time(&node, &stop).await });
         let (for_loop, _, stop) = parts();
         tasks.spawn(async move { scheduler::run(&for_loop, &stop).await });
         let (for_loop, tracker, stop) = parts();

@@ -32,10 +32,11 @@ enum Shape {
 }
 
 /// Every setting, and its shape in the file.
-const SETTINGS: [(&str, Shape); 14] = [
+const SETTINGS: [(&str, Shape); 15] = [
     ("listen", Shape::Text),
     ("data_dir", Shape::Text),
     ("database_url", Shape::Text),
+    ("database_hints", Shape::Text),
     ("job_slots", Shape::Number),
     ("secret_key", Shape::Text),
     ("allow_private_callbacks", Shape::List),

@@ -17,11 +17,11 @@ mod value;
 pub(crate) use engine::hex;
 pub use engine::{Access, Dialect};
 pub use error::{EngineError, Result, StoreError};
-pub use postgres::{Migrated, Target};
+pub use postgres::{Hints, Migrated, Target};
 pub use tx::{Row, Tx};
 pub use value::{Column, Json, Value};
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Instant};
 
 use engine::Engine;
 use postgres::Postgres;
@@ -58,6 +58,20 @@ impl Store {
         Ok(Self {
             engine: Arc::new(Engine::Postgres(postgres)),
         })
+    }
+
+    /// What the clock that all nodes share shows, in milliseconds, between two instants of this machine; nothing where a
+    /// single server has the database.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub async fn shared_time(&self) -> Result<Option<(Instant, i64, Instant)>> {
+        let look = |tx: &mut Tx<'_>| {
+            let asked = Instant::now();
+            let now = tx.lease_clock()?;
+            Ok(now.map(|now| (asked, now, Instant::now())))
+        };
+        self.read_now("shared_time", look).await
     }
 
     /// Which SQL it speaks, and with that whether others may have it open as well.

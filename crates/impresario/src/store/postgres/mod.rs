@@ -1,6 +1,7 @@
 //! The PostgreSQL engine, for any number of nodes: 15 or newer.
 
 mod connect;
+mod hints;
 mod inspect;
 mod migrate;
 mod parameters;
@@ -15,6 +16,7 @@ mod trouble;
 
 pub use self::{
     connect::{cancel, connect},
+    hints::Hints,
     inspect::{inspect, may_migrate, may_use},
     migrate::Migrated,
     target::Target,
