@@ -408,3 +408,7 @@ impl<T> Tried<T> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "pool_tests.rs"]
+mod tests;

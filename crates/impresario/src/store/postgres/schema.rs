@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 
-use super::{migrate, session::Session};
+use super::{Target, migrate, session::Session};
 
 /// A migrated schema, gone when it is dropped.
 pub(in crate::store) struct Schema {
@@ -63,6 +63,20 @@ impl Schema {
             name,
             _runtime: runtime,
         }
+    }
+}
+
+impl Schema {
+    /// Where it is, for a store of its own, with the server at another address perhaps.
+    pub(in crate::store) fn target(&self, address: Option<std::net::SocketAddr>) -> Target {
+        let mut url = url::Url::parse(&server()).unwrap();
+        if let Some(address) = address {
+            url.set_host(Some(&address.ip().to_string())).unwrap();
+            url.set_port(Some(address.port())).unwrap();
+        }
+        let options = format!("options=-csearch_path%3D{}&sslmode=disable", self.name);
+        url.set_query(Some(&options));
+        Target::parse(url.as_str(), &|_| None).unwrap()
     }
 }
 
