@@ -25,6 +25,11 @@ const MIGRATIONS: &[Migration] = &[
         "policies",
         include_str!("../../migrations/sqlite/0002_policies.sql"),
     ),
+    (
+        3,
+        "leases",
+        include_str!("../../migrations/sqlite/0003_leases.sql"),
+    ),
 ];
 
 /// How long a command waits for a server that is just starting, and will migrate by itself.
