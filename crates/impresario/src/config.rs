@@ -6,6 +6,7 @@
 //! A variable is text, and each setting reads its own from it. A general reader that guesses types would take
 //! `IMPRESARIO_DATA_DIR=2024` for a number, and print a key that happens to be one.
 
+mod roles;
 mod sources;
 
 use std::{
@@ -17,6 +18,7 @@ use std::{
 use ipnet::IpNet;
 use secrecy::{ExposeSecret as _, SecretString};
 
+pub use self::roles::{Role, Roles};
 use self::sources::{Environment, Sources};
 use crate::{secrets::Keyring, store::postgres::Target};
 
@@ -36,6 +38,12 @@ pub struct Settings {
     pub database_hints: bool,
     /// How many jobs run at once on this node, 1 to 1,000. Default 4.
     pub job_slots: u16,
+    /// What this node does for the others on its database. Default: everything, which it must where it has the database
+    /// for itself.
+    pub roles: Roles,
+    /// How long the others wait before they take what a node that has gone silent holds, in seconds, 2 to 600. Default 30.
+    /// Only where several nodes share a database.
+    pub lease_seconds: u64,
     /// 32 bytes in base64 that secrets are sealed under, or several, with commas. Default: a file `secret.key` in the
     /// data directory.
     pub secret_key: Option<SecretString>,
@@ -67,6 +75,8 @@ impl Default for Settings {
             database: None,
             database_hints: true,
             job_slots: 4,
+            roles: Roles::default(),
+            lease_seconds: 30,
             secret_key: None,
             allow_private_callbacks: Vec::new(),
             chromium: None,
@@ -108,6 +118,12 @@ pub struct ServeFlags {
     /// How many jobs run at once, 1 to 1000 [default: 4]
     #[arg(long, value_name = "N")]
     pub job_slots: Option<u16>,
+    /// What this node does for the others on its database: api, scheduler, worker, delivery, with commas [default: all]
+    #[arg(long, value_name = "ROLES")]
+    pub roles: Option<String>,
+    /// After how many silent seconds the other nodes take over what this one held, 2 to 600 [default: 30]
+    #[arg(long, value_name = "SECONDS")]
+    pub lease_seconds: Option<u64>,
     /// Networks that callbacks may go to although they are private, e.g. 10.1.0.0/16,127.0.0.1/32
     #[arg(long, value_name = "CIDRS")]
     pub allow_private_callbacks: Option<String>,
@@ -142,11 +158,13 @@ impl Flags {
 }
 
 impl ServeFlags {
-    fn given(&self) -> [(&'static str, Option<OsString>); 10] {
+    fn given(&self) -> [(&'static str, Option<OsString>); 12] {
         [
             ("listen", text(self.listen.as_ref())),
             ("database_hints", text(self.database_hints.as_ref())),
             ("job_slots", text(self.job_slots.as_ref())),
+            ("roles", text(self.roles.as_ref())),
+            ("lease_seconds", text(self.lease_seconds.as_ref())),
             (
                 "allow_private_callbacks",
                 text(self.allow_private_callbacks.as_ref()),
@@ -204,6 +222,10 @@ impl Settings {
                 .parsed("database_hints", on_or_off)?
                 .unwrap_or(default.database_hints),
             job_slots: sources.whole("job_slots", 1..=1000)?.unwrap_or(default.job_slots),
+            roles: sources.parsed("roles", Roles::parse)?.unwrap_or(default.roles),
+            lease_seconds: sources
+                .whole("lease_seconds", 2..=600)?
+                .unwrap_or(default.lease_seconds),
             secret_key: sources.secret("secret_key", secret_key)?,
             allow_private_callbacks: sources
                 .parsed("allow_private_callbacks", networks)?

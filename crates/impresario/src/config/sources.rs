@@ -32,12 +32,14 @@ enum Shape {
 }
 
 /// Every setting, and its shape in the file.
-const SETTINGS: [(&str, Shape); 15] = [
+const SETTINGS: [(&str, Shape); 17] = [
     ("listen", Shape::Text),
     ("data_dir", Shape::Text),
     ("database_url", Shape::Text),
     ("database_hints", Shape::Text),
     ("job_slots", Shape::Number),
+    ("roles", Shape::List),
+    ("lease_seconds", Shape::Number),
     ("secret_key", Shape::Text),
     ("allow_private_callbacks", Shape::List),
     ("chromium", Shape::Text),

@@ -70,6 +70,17 @@ fn an_error_names_the_setting_its_source_and_what_is_allowed() {
             "30 s\nx",
             ["shutdown_grace_seconds", "30 s\\nx", "from 0 to 86400"],
         ),
+        ("LEASE_SECONDS", "1", ["lease_seconds", "\"1\"", "from 2 to 600"]),
+        (
+            "LEASE_SECONDS",
+            "601",
+            ["lease_seconds", "\"601\"", "from 2 to 600"],
+        ),
+        (
+            "ROLES",
+            "api,builder",
+            ["roles", "api,builder", "api, scheduler, worker, delivery"],
+        ),
         (
             "LISTEN",
             "localhost",
@@ -223,6 +234,27 @@ fn later_sources_win_and_empty_ones_do_not_count() {
     let environment = env(&[("IMPRESARIO_JOB_SLOTS", "many")]);
     let settings = Settings::from_sources(&Flags::default(), Some(&serve), &environment).unwrap();
     assert_eq!(settings.job_slots, 7);
+}
+
+#[test]
+fn a_node_s_share_of_the_work_comes_from_any_source() {
+    let settings = load(&[]).unwrap();
+    assert!(settings.roles.are_all());
+    assert_eq!(settings.lease_seconds, 30);
+    let content = "roles = [\"api\", \"worker\"]\nlease_seconds = 2";
+    let settings = load_file(content, &[("IMPRESARIO_LEASE_SECONDS", "600")]).unwrap();
+    assert_eq!(settings.roles.to_string(), "api,worker");
+    assert_eq!(settings.lease_seconds, 600);
+    assert!(settings.roles.has(Role::Worker) && !settings.roles.has(Role::Delivery));
+    let serve = ServeFlags {
+        roles: Some("delivery".to_owned()),
+        lease_seconds: Some(9),
+        ..ServeFlags::default()
+    };
+    let environment = env(&[("IMPRESARIO_ROLES", "api")]);
+    let settings = Settings::from_sources(&Flags::default(), Some(&serve), &environment).unwrap();
+    assert_eq!(settings.roles.to_string(), "delivery");
+    assert_eq!(settings.lease_seconds, 9);
 }
 
 #[test]

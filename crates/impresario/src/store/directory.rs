@@ -29,6 +29,13 @@ pub(super) fn create_private(dir: &Path) -> Result<()> {
         .map_err(failed)
 }
 
+/// Makes the directory where it is missing, and takes the lock of its one server: for every server, wherever its database
+/// is, because bundles, runs and the mark of its processes are in the directory.
+pub(super) fn hold(dir: &Path) -> Result<File> {
+    create_private(dir)?;
+    lock(dir)
+}
+
 /// The lock of the one server of a directory. The operating system gives it up with the process, even on `kill -9`.
 pub(super) fn lock(dir: &Path) -> Result<File> {
     let since = Instant::now();
@@ -192,6 +199,17 @@ mod tests {
             assert_eq!(network_by_mount(mounts, device), kind, "{device}");
         }
         assert_eq!(network_by_mount("what\n\n - \n", "0:50"), None);
+    }
+
+    #[test]
+    fn a_directory_has_one_server_wherever_its_database_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("made/here");
+        let held = hold(&dir).unwrap();
+        let error = hold(&dir).unwrap_err();
+        assert!(error.to_string().contains("another server is running"), "{error}");
+        drop(held);
+        hold(&dir).unwrap();
     }
 
     #[test]

@@ -111,7 +111,7 @@ impl Sqlite {
         directory::create_private(dir)?;
         directory::refuse_network(dir)?;
         let lock = match access {
-            Access::Server => Some(directory::lock(dir)?),
+            Access::Server => Some(directory::hold(dir)?),
             Access::Tool => None,
         };
         let path = dir.join("impresario.db");
