@@ -1,28 +1,26 @@
 //! What every part of a running server shares.
 
+mod instance;
 mod key;
+mod machine;
 mod writable;
 
-use std::{
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use secrecy::{ExposeSecret as _, SecretString};
 use tokio::sync::Semaphore;
 
-pub use self::writable::Writable;
+pub use self::{machine::Machine, writable::Writable};
 use crate::{
     background::{Pulse, Signals},
     builds::ActiveBuilds,
     clock::{self, DatabaseClock, SharedClock, SystemClock},
-    config::Settings,
+    config::{Role, Settings},
     delivery::{gate::Gate, http::Sender, outbox},
     ids::Ids,
-    runner::{self, Limits, Located, NodeRunner, RunnerSettings},
+    runner::NodeRunner,
     secrets::Keyring,
-    store::{Access, Store, ops},
+    store::{Access, Store},
     worker::RunningJobs,
 };
 
@@ -47,10 +45,8 @@ pub struct App {
     pub signals: Signals,
     /// Shows that the loops come round.
     pub pulse: Arc<Pulse>,
-    /// Runs workflows.
-    pub runner: NodeRunner,
-    /// What was found on this machine to run them with.
-    pub located: Located,
+    /// What builds and runs workflows here; nothing where other nodes do.
+    pub machine: Option<Machine>,
     /// The jobs that run here.
     pub running: RunningJobs,
     /// The deployments that are being built here.
@@ -64,12 +60,12 @@ pub struct App {
 }
 
 impl App {
-    /// Opens the store, finds Node and Chromium, and installs the runner's packages where they are missing.
+    /// Opens the store, and where this node is to run workflows, finds Node and Chromium and installs the runner's packages
+    /// where they are missing.
     ///
     /// # Errors
     /// Sentences that say what is missing and what to do about it.
     pub async fn open(settings: Settings) -> anyhow::Result<Self> {
-        check_proxies(&settings)?;
         let store = Store::of(settings.database.as_ref(), &settings.data_dir, Access::Server).await?;
         let ids = Arc::new(Ids::from_os());
         let keyring = key::keyring(&settings, &ids, &store).await?;
@@ -88,31 +84,11 @@ impl App {
                 None => Arc::new(SystemClock),
             },
         };
-        let located = runner::locate(settings.node.as_deref(), settings.chromium.as_deref())?;
         let data_dir = std::path::absolute(&settings.data_dir).context("the data directory's path")?;
-        let modules = match &settings.runner_dir {
-            Some(dir) => runner_dir(dir)?,
-            None => runner::provision(&data_dir.join("runner"), &located.node).await?,
+        let machine = match settings.roles.has(Role::Worker) {
+            true => Some(Machine::open((&settings, &data_dir), &store, (&clock, &ids)).await?),
+            false => None,
         };
-        let host = runner::write_host(&data_dir)?;
-        let new = ids.uuid(clock.now()).to_string();
-        let instance = store
-            .write("instance", move |tx| ops::settings::instance(tx, &new))
-            .await?;
-        let runner = NodeRunner::new(
-            RunnerSettings {
-                node: located.node.clone(),
-                chromium: located.chromium.clone(),
-                modules,
-                host,
-                work_dir: data_dir.join("runs"),
-                residential_proxy: exposed(settings.residential_proxy.as_ref()),
-                default_proxy: exposed(settings.default_proxy.as_ref()),
-                instance,
-                limits: Limits::default(),
-            },
-            clock.clone(),
-        );
         let gate = Gate::new(settings.allow_private_callbacks.clone());
         let sender = Sender::new(gate.clone())?;
         let settings = Settings { data_dir, ..settings };
@@ -126,8 +102,7 @@ impl App {
             keyring,
             signals: Signals::default(),
             pulse: Arc::default(),
-            runner,
-            located,
+            machine,
             running: RunningJobs::default(),
             active_builds: ActiveBuilds::default(),
             gate,
@@ -135,35 +110,19 @@ impl App {
             deliveries_in_flight: Arc::new(Semaphore::new(outbox::MOST_IN_FLIGHT)),
         })
     }
-}
 
-/// The directory that was named, if the runner's packages are in it.
-fn runner_dir(dir: &Path) -> anyhow::Result<PathBuf> {
-    let dir = std::path::absolute(dir).context("runner_dir")?;
-    let package = dir.join("node_modules/playwright-core/package.json");
-    anyhow::ensure!(
-        package.is_file(),
-        "runner_dir: {} has no node_modules with playwright-core: run `npm ci --ignore-scripts` there, or leave the \
-         setting out",
-        dir.display()
-    );
-    Ok(dir)
-}
-
-/// Proxies that no run could use are refused at the start, not at the first run that needs one.
-fn check_proxies(settings: &Settings) -> anyhow::Result<()> {
-    if let Some(template) = &settings.residential_proxy {
-        let wrong = |reason| anyhow::anyhow!("residential_proxy: {reason}");
-        runner::proxy::check_template(template.expose_secret()).map_err(wrong)?;
+    /// Runs workflows; nothing where other nodes do.
+    #[must_use]
+    pub fn runner(&self) -> Option<&NodeRunner> {
+        self.machine.as_ref().map(|machine| &machine.runner)
     }
-    if let Some(proxy) = &settings.default_proxy {
-        let wrong = |reason| anyhow::anyhow!("default_proxy: {reason}");
-        runner::proxy::parse(proxy.expose_secret()).map_err(wrong)?;
+
+    /// How long what this node holds stays its own unless it says that it is alive.
+    #[must_use]
+    pub fn lease(&self) -> Duration {
+        Duration::from_secs(self.settings.lease_seconds)
     }
-    Ok(())
 }
 
-/// For the runner, whose settings show no proxy either.
-fn exposed(secret: Option<&SecretString>) -> Option<String> {
-    secret.map(|secret| secret.expose_secret().to_owned())
-}
+#[cfg(test)]
+mod tests;

@@ -147,7 +147,8 @@ pub struct Pulse {
 }
 
 impl Pulse {
-    fn beat(&self, name: &'static str) {
+    /// The loop of this name has come round.
+    pub(crate) fn beat(&self, name: &'static str) {
         self.beats
             .lock()
             .unwrap_or_else(PoisonError::into_inner)

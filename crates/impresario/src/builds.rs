@@ -5,7 +5,7 @@ use std::{
     collections::HashSet,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -16,7 +16,11 @@ use crate::{
     builder::{self, BuildLimits},
     domain::{Deployment, DeploymentId, ExportedWorkflow, WorkflowId, WorkflowLaunch},
     params,
-    store::{self, ops::deployments},
+    runner::NodeRunner,
+    store::{
+        self,
+        ops::{Lease, deployments},
+    },
 };
 
 /// Builds that run at once: one that installs packages for minutes holds up no other.
@@ -24,6 +28,9 @@ const MOST_AT_ONCE: usize = 4;
 
 /// How long a build whose end could not be stored waits before it is built again.
 const AFTER_FAULT: Duration = Duration::from_secs(5);
+
+/// How long one try to give a build up may take: the end of the server waits for it.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// A deployment whose build was begun this often without an end is given up.
 const MOST_ATTEMPTS: u32 = 5;
@@ -34,7 +41,23 @@ pub struct ActiveBuilds {
     ids: Mutex<HashSet<DeploymentId>>,
 }
 
-/// Builds until `shutdown`; what is being built then is built again by the next server.
+/// Frees what an earlier server of this data directory was building. Where other nodes may be on the database, it may be
+/// theirs, and its lease says when it is not any more.
+///
+/// # Errors
+/// The store's.
+pub async fn recover(app: &App) -> store::Result<()> {
+    if app.store.is_shared() {
+        return Ok(());
+    }
+    let freed = app.store.write("recover_builds", deployments::recover).await?;
+    if freed > 0 {
+        tracing::warn!(freed, "builds of an earlier server are begun again");
+    }
+    Ok(())
+}
+
+/// Builds until `shutdown`; what is being built then is built again by another node, or by the next server.
 pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken) {
     let around = (&app.clock, &app.signals.builds, &*app.pulse);
     background::run("builds", around, shutdown, || tick(app, tasks, shutdown)).await;
@@ -71,19 +94,97 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationToken)
         }
         let (app, shutdown) = (Arc::clone(app), shutdown.clone());
         tasks.spawn(async move {
-            tokio::select! {
-                () = build(&app, &deployment) => {}
-                () = shutdown.cancelled() => {}
+            let active = Active { app, deployment };
+            let token = active.app.ids.uuid(active.app.clock.now()).to_string();
+            let ended = tokio::select! {
+                ended = build(&active.app, &active.deployment, &token) => ended,
+                () = shutdown.cancelled() => false,
+            };
+            if !ended {
+                give_up(&active, &token, &shutdown).await;
             }
-            app.active_builds
-                .ids
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&deployment.id);
-            app.signals.builds.notify_one();
         });
     }
     Ok(Next::Idle)
+}
+
+/// A build's place among those of this node: given up when its task ends, in whatever way it does.
+struct Active {
+    app: Arc<App>,
+    deployment: Deployment,
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        self.app
+            .active_builds
+            .ids
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(&self.deployment.id);
+        self.app.signals.builds.notify_one();
+    }
+}
+
+/// Frees a build that did not end here, so that it is begun again: by another node at once, by this one after a pause.
+async fn give_up(active: &Active, token: &str, shutdown: &CancellationToken) {
+    let id = active.deployment.id;
+    loop {
+        let held_with = token.to_owned();
+        let released = active.app.store.write("release_build", move |tx| {
+            deployments::release_build(tx, id, &held_with)
+        });
+        match tokio::time::timeout(LAST_WRITE, released).await {
+            Ok(Ok(()) | Err(store::StoreError::Closed { .. })) => break,
+            Ok(Err(error)) => {
+                tracing::error!(deployment = %id, %error, cause = ?error, "a build could not be given up; trying again");
+            }
+            Err(_) => {
+                tracing::error!(deployment = %id, "a build could not be given up in time; trying again");
+            }
+        }
+        if shutdown.is_cancelled() {
+            // It is freed when the next server starts, or when its lease has run out.
+            break;
+        }
+        pause(shutdown).await;
+    }
+    pause(shutdown).await;
+}
+
+async fn pause(shutdown: &CancellationToken) {
+    tokio::select! {
+        () = tokio::time::sleep(AFTER_FAULT) => {}
+        () = shutdown.cancelled() => {}
+    }
+}
+
+/// Ends when a build is not this node's any more, or that cannot be known: its lease, which is extended meanwhile, has run
+/// out by this machine's monotonic clock. Never where leases have no end.
+async fn until_lost(app: &App, id: DeploymentId, token: &str, begun: Instant) {
+    if !app.store.is_shared() {
+        return std::future::pending().await;
+    }
+    let length = app.lease();
+    let mut end = begun + length;
+    loop {
+        tokio::time::sleep(length / 3).await;
+        let (sent, held_with) = (Instant::now(), token.to_owned());
+        let extended = app.store.write("extend_build", move |tx| {
+            deployments::extend_build(tx, (id, &held_with), length)
+        });
+        match tokio::time::timeout_at(end.into(), extended).await {
+            Ok(Ok(true)) => end = sent + length,
+            Ok(Ok(false)) => return,
+            Ok(Err(error)) => {
+                tracing::error!(deployment = %id, %error, cause = ?error, "the lease of a build could not be extended");
+            }
+            Err(_) => {}
+        }
+        if Instant::now() >= end {
+            return;
+        }
+    }
 }
 
 /// Why there is no bundle.
@@ -94,64 +195,90 @@ enum BuildFailure {
     Server(String),
 }
 
-async fn build(app: &App, deployment: &Deployment) {
-    let id = deployment.id;
+/// Builds under a lease; whether it has come to an end that is in the store.
+async fn build(app: &App, deployment: &Deployment, token: &str) -> bool {
+    let (id, begun, held_with, length) = (deployment.id, Instant::now(), token.to_owned(), app.lease());
     // Counted before it begins: a bundle that takes the server down with it is not built for ever.
     let attempt = app
         .store
-        .write("begin_build", move |tx| deployments::begin_build(tx, id))
+        .write("begin_build", move |tx| {
+            let token = &held_with;
+            deployments::begin_build(tx, id, Lease { token, length })
+        })
         .await;
-    let outcome = match attempt {
-        Ok(Some(attempt)) => match unpack_and_discover(app, deployment).await {
-            Ok(workflows) => built(app, deployment, workflows).await,
-            Err(BuildFailure::Server(reason)) if attempt < MOST_ATTEMPTS => {
-                tracing::error!(deployment = %id, %reason, attempt, "a build failed for a fault of the server's; it is tried again");
-                tokio::time::sleep(AFTER_FAULT).await;
-                return;
+    let ended = match attempt {
+        Ok(Some(attempt)) => {
+            tokio::select! {
+                ended = build_held(app, deployment, token, attempt) => ended,
+                () = until_lost(app, id, token, begun) => {
+                    tracing::warn!(deployment = %id, "a build is not this node's any more; it is stopped");
+                    Ok(false)
+                }
             }
-            Err(BuildFailure::Server(reason)) => {
-                tracing::error!(deployment = %id, %reason, "a build is given up");
-                failed(
-                    app,
-                    id,
-                    "the server could not build it, again and again; its log has the reason",
-                )
-                .await
-            }
-            Err(BuildFailure::Bundle(reason)) => {
-                tracing::info!(deployment = %id, %reason, "deployment failed");
-                failed(app, id, &reason).await
-            }
-        },
-        Ok(None) => return,
+        }
+        // It is built already, or another node builds it.
+        Ok(None) => Ok(true),
         Err(error) => Err(error),
     };
-    if let Err(error) = outcome {
-        // It is still `building` in the store, so a later pass builds it again.
+    ended.unwrap_or_else(|error| {
         tracing::error!(deployment = %id, %error, cause = ?error, "a build could not be noted in the store");
-        tokio::time::sleep(AFTER_FAULT).await;
-    }
+        false
+    })
 }
 
-async fn built(app: &App, deployment: &Deployment, workflows: Vec<ExportedWorkflow>) -> store::Result<()> {
+async fn build_held(app: &App, deployment: &Deployment, token: &str, attempt: u32) -> store::Result<bool> {
+    let id = deployment.id;
+    let noted = match unpack_and_discover(app, deployment).await {
+        Ok(workflows) => built(app, (deployment, token), workflows).await,
+        Err(BuildFailure::Server(reason)) if attempt < MOST_ATTEMPTS => {
+            tracing::error!(deployment = %id, %reason, attempt, "a build failed for a fault of the server's; it is tried again");
+            return Ok(false);
+        }
+        Err(BuildFailure::Server(reason)) => {
+            tracing::error!(deployment = %id, %reason, "a build is given up");
+            failed(
+                app,
+                (id, token),
+                "the server could not build it, again and again; its log has the reason",
+            )
+            .await
+        }
+        Err(BuildFailure::Bundle(reason)) => {
+            tracing::info!(deployment = %id, %reason, "deployment failed");
+            failed(app, (id, token), &reason).await
+        }
+    };
+    if !noted? {
+        tracing::warn!(deployment = %id, "the build was not held any more; its end here changed nothing");
+    }
+    Ok(true)
+}
+
+async fn built(
+    app: &App,
+    (deployment, token): (&Deployment, &str),
+    workflows: Vec<ExportedWorkflow>,
+) -> store::Result<bool> {
     // Before the write, so that nobody waits for it but this deployment. What its schedules are changed to meanwhile
     // is checked before their next fire.
     let verdicts = params::judge_for(app, deployment.tenant, &workflows).await;
     let (ids, deployment, now) = (app.ids.clone(), deployment.clone(), app.clock.now());
+    let token = token.to_owned();
     tracing::info!(deployment = %deployment.id, workflows = workflows.len(), "deployment ready");
     let new_id = move || WorkflowId(ids.uuid(now));
     app.store
         .write("deployment_built", move |tx| {
-            deployments::built(tx, &deployment, (&workflows, &verdicts), (new_id.clone(), now))
+            let exported = (&*workflows, &*verdicts);
+            deployments::built(tx, (&deployment, &token), exported, (new_id.clone(), now))
         })
         .await
 }
 
-async fn failed(app: &App, id: DeploymentId, reason: &str) -> store::Result<()> {
-    let reason = reason.to_owned();
+async fn failed(app: &App, (id, token): (DeploymentId, &str), reason: &str) -> store::Result<bool> {
+    let (reason, token) = (reason.to_owned(), token.to_owned());
     app.store
         .write("deployment_failed", move |tx| {
-            deployments::build_failed(tx, id, &reason)
+            deployments::build_failed(tx, (id, &token), &reason)
         })
         .await
 }
@@ -172,7 +299,8 @@ async fn unpack_and_discover(
         )));
     }
     let limits = BuildLimits::default();
-    match builder::build(archive, &deployment.entry_point, &dir, &app.runner, &limits).await {
+    let runner = runner(app).map_err(BuildFailure::Server)?;
+    match builder::build(archive, &deployment.entry_point, &dir, runner, &limits).await {
         Ok(built) => Ok(built.workflows.into_iter().map(exported).collect()),
         Err(error @ builder::BuildError::Io { .. }) => {
             Err(BuildFailure::Server(format!("{:#}", anyhow::Error::from(error))))
@@ -198,6 +326,10 @@ fn exported(found: builder::DiscoveredWorkflow) -> ExportedWorkflow {
     }
 }
 
+fn runner(app: &App) -> Result<&NodeRunner, String> {
+    app.runner().ok_or_else(|| "this node does not build".to_owned())
+}
+
 async fn archive(app: &App, id: DeploymentId) -> Result<Vec<u8>, String> {
     let archive = app
         .store
@@ -212,7 +344,8 @@ async fn archive(app: &App, id: DeploymentId) -> Result<Vec<u8>, String> {
 pub fn without_server_paths(app: &App, text: &str) -> String {
     let data_dir = &app.settings.data_dir;
     let mut text = relative_to_bundles(text, &data_dir.join("bundles").to_string_lossy());
-    for dir in [data_dir, &app.runner.settings().modules] {
+    let modules = app.runner().map(|runner| &runner.settings().modules);
+    for dir in [data_dir].into_iter().chain(modules) {
         for start in ["file://", ""] {
             text = text.replace(&format!("{start}{}/", dir.display()), "");
         }
@@ -255,7 +388,7 @@ pub async fn ensure_bundle(app: &App, deployment: &Deployment) -> Result<PathBuf
         return Ok(dir);
     }
     let archive = archive(app, deployment.id).await?;
-    builder::unpack_only(archive, &dir, &app.runner, &BuildLimits::default())
+    builder::unpack_only(archive, &dir, runner(app)?, &BuildLimits::default())
         .await
         .map_err(|error| error.to_string())?;
     Ok(dir)

@@ -22,6 +22,7 @@ pub mod ids;
 pub mod keys;
 pub mod params;
 pub mod quickstart;
+pub mod reaper;
 pub mod runner;
 pub mod scheduler;
 pub mod secrets;

@@ -6,7 +6,14 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{api, app::App, builds, config::Settings, delivery::outbox, hints, scheduler, worker};
+use crate::{
+    api,
+    app::App,
+    builds,
+    config::{Role, Settings},
+    delivery::outbox,
+    hints, reaper, scheduler, worker,
+};
 
 /// How long the rest may take to write down where it stands once the runs have ended.
 const LAST_WRITES: Duration = Duration::from_secs(10);
@@ -58,8 +65,49 @@ async fn keep_time(app: &App, shutdown: &CancellationToken) {
     }
 }
 
+/// What this node leaves to others must have others.
+fn check_roles(app: &App) -> anyhow::Result<()> {
+    anyhow::ensure!(
+        app.store.is_shared() || app.settings.roles.are_all(),
+        "roles is {}: on the embedded database there is no other node to do the rest; leave the setting out, or share a \
+         database on PostgreSQL",
+        app.settings.roles
+    );
+    Ok(())
+}
+
+/// Starts the loops of this node's roles, and what every node has.
+fn start_loops(app: &Arc<App>, tasks: &TaskTracker, soft: &CancellationToken) {
+    let roles = &app.settings.roles;
+    let parts = || (Arc::clone(app), tasks.clone(), soft.clone());
+    let (node, _, stop) = parts();
+    tasks.spawn(async move { hints::run(&node, &stop).await });
+    let (node, _, stop) = parts();
+    tasks.spawn(async move { keep_time(&node, &stop).await });
+    if roles.has(Role::Scheduler) {
+        let (app, _, stop) = parts();
+        tasks.spawn(async move { scheduler::run(&app, &stop).await });
+    }
+    if roles.has(Role::Worker) {
+        let (app, tracker, stop) = parts();
+        tasks.spawn(async move { worker::run(&app, &tracker, &stop).await });
+        let (app, tracker, stop) = parts();
+        tasks.spawn(async move { builds::run(&app, &tracker, &stop).await });
+    }
+    if roles.has(Role::Delivery) {
+        let (app, tracker, stop) = parts();
+        tasks.spawn(async move { outbox::run(&app, &tracker, &stop).await });
+    }
+    // Whoever does any of the work also settles what others leave of it: there may be no other.
+    let works = [Role::Scheduler, Role::Worker, Role::Delivery];
+    if app.store.is_shared() && works.iter().any(|role| roles.has(*role)) {
+        let (app, _, stop) = parts();
+        tasks.spawn(async move { reaper::run(&app, &stop).await });
+    }
+}
+
 impl Server {
-    /// Binds, settles what an earlier server left, and starts every loop.
+    /// Binds, settles what an earlier server left, and starts the loops of this node's roles.
     ///
     /// # Errors
     /// Sentences that say what is in the way.
@@ -70,25 +118,15 @@ impl Server {
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context("the address that was taken")?;
         let app = Arc::new(App::open(settings).await?);
+        check_roles(&app)?;
         worker::recover(&app).await?;
+        builds::recover(&app).await?;
         outbox::recover(&app).await?;
 
         let (soft, tasks) = (CancellationToken::new(), TaskTracker::new());
         let router = api::router(Arc::clone(&app), tasks.clone());
         tasks.spawn(api::server::serve(listener, router, soft.clone(), tasks.clone()));
-        let parts = || (Arc::clone(&app), tasks.clone(), soft.clone());
-        let (node, _, stop) = parts();
-        tasks.spawn(async move { hints::run(&node, &stop).await });
-        let (node, _, stop) = parts();
-        tasks.spawn(async move { keep_time(&node, &stop).await });
-        let (for_loop, _, stop) = parts();
-        tasks.spawn(async move { scheduler::run(&for_loop, &stop).await });
-        let (for_loop, tracker, stop) = parts();
-        tasks.spawn(async move { worker::run(&for_loop, &tracker, &stop).await });
-        let (for_loop, tracker, stop) = parts();
-        tasks.spawn(async move { builds::run(&for_loop, &tracker, &stop).await });
-        let (for_loop, tracker, stop) = parts();
-        tasks.spawn(async move { outbox::run(&for_loop, &tracker, &stop).await });
+        start_loops(&app, &tasks, &soft);
         Ok(Self {
             app,
             address,

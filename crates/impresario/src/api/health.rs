@@ -6,7 +6,10 @@ use axum::{extract::State, http::StatusCode, response::Response};
 use impresario_api::{Health, HealthCheck};
 
 use super::envelope::plain;
-use crate::{app::App, store::ops::fires};
+use crate::{
+    app::{App, Machine},
+    store::ops::fires,
+};
 
 /// A loop that has not come round for this long is stuck.
 const STUCK_AFTER: Duration = Duration::from_secs(30);
@@ -25,7 +28,7 @@ pub(super) async fn live() -> Response {
     )
 }
 
-/// The store reads and writes, every loop comes round, and there is something to run workflows with. Strangers read
+/// The store reads and writes, every loop of this node's roles comes round, and a worker has something to run workflows with. Strangers read
 /// this, so it shows a word of what is wrong; the log has the rest.
 pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
     let check = |name: &str, ok: bool, detail: Option<String>| HealthCheck {
@@ -43,14 +46,17 @@ pub(super) async fn ready(State(app): State<Arc<App>>) -> Response {
             stuck.then(|| format!("last seen {} s ago", age.as_secs())),
         ));
     }
-    checks.push(check("node", true, Some(app.located.node_version.clone())));
-    // Workflows without a page run without it, so its absence is said and is no failure.
-    let detail = match (&app.located.chromium, app.runner.sandbox()) {
-        (Some(_), true) => "found; runs in its sandbox",
-        (Some(_), false) => "found; runs without its sandbox, because the server runs as root",
-        (None, _) => "not found; workflows that use a page fail",
-    };
-    checks.push(check("chromium", true, Some(detail.to_owned())));
+    checks.push(check("roles", true, Some(app.settings.roles.to_string())));
+    if let Some(Machine { runner, located }) = &app.machine {
+        checks.push(check("node", true, Some(located.node_version.clone())));
+        // Workflows without a page run without it, so its absence is said and is no failure.
+        let detail = match (&located.chromium, runner.sandbox()) {
+            (Some(_), true) => "found; runs in its sandbox",
+            (Some(_), false) => "found; runs without its sandbox, because the server runs as root",
+            (None, _) => "not found; workflows that use a page fail",
+        };
+        checks.push(check("chromium", true, Some(detail.to_owned())));
+    }
     let well = checks.iter().all(|check| check.ok);
     let (status, word) = if well {
         (StatusCode::OK, "ok")

@@ -31,6 +31,8 @@ use crate::{
 const DEFAULT_TIMEOUT: u32 = 1800;
 /// How long a cancel waits for the process tree to be gone before it answers: promise 6, and some air.
 const CANCEL_WAIT: Duration = Duration::from_secs(8);
+/// How often it looks meanwhile.
+const LOOK_AGAIN: Duration = Duration::from_millis(250);
 
 fn not_found(id: JobId) -> ApiError {
     ApiError::not_found(format!("job: there is no job {id}"))
@@ -268,7 +270,7 @@ pub(super) async fn cancel(
     match app
         .store
         .write("cancel_job", move |tx| {
-            jobs::cancel(tx, tenant.0, id, &Moment::of(&*clock, &ids))
+            jobs::cancel(tx, tenant.0, id, || Moment::of(&*clock, &ids))
         })
         .await?
     {
@@ -302,7 +304,8 @@ async fn ended(app: &App, tenant: Tenant, id: JobId) -> Result<Option<Job>, ApiE
             if job.status.is_final() {
                 return Ok(job);
             }
-            signal.await;
+            // Another node rings no bell here.
+            tokio::time::timeout(LOOK_AGAIN, signal).await.ok();
         }
     };
     tokio::time::timeout(CANCEL_WAIT, wait).await.ok().transpose()

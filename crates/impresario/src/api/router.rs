@@ -4,25 +4,49 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    BodyLimit, Front, credentials, deployments, front, health, jobs, logs, ok, schedules, webhooks, workflows,
+    ApiError, BodyLimit, Front, credentials, deployments, front, health, jobs, logs, ok, schedules, webhooks,
+    workflows,
 };
-use crate::app::App;
+use crate::{app::App, config::Role};
 
-/// All routes, with the layers around them. Every request is a task of `tasks`.
+/// All routes of this node's roles, with the layers around them. Every request is a task of `tasks`.
 pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
     let around = Front {
         clock: app.clock.clone(),
         ids: app.ids.clone(),
         tasks,
     };
-    let bundle = Extension(BodyLimit::of(app.settings.max_bundle_bytes));
-    let router = Router::new()
+    let routes = match app.settings.roles.has(Role::Api) {
+        true => operations(app.settings.max_bundle_bytes),
+        false => elsewhere(),
+    };
+    let router = routes
+        .route("/health/live", get(health::live))
+        .route("/health/ready", get(health::ready))
+        .with_state(app);
+    front(router, around)
+}
+
+/// What a node answers that leaves the operations to others.
+fn elsewhere() -> Router<Arc<App>> {
+    let refuse = async || {
+        let message = "this node has not the role api and answers its health alone: ask another node";
+        ApiError::not_found(message)
+    };
+    Router::new()
+        .route("/", any(refuse))
+        .route("/{*path}", any(refuse))
+}
+
+fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
+    let bundle = Extension(BodyLimit::of(max_bundle_bytes));
+    Router::new()
         .route("/v1/schedules/create", post(schedules::create))
         .route("/v1/schedules/list", post(schedules::list))
         .route("/v1/schedules/get", post(schedules::get))
@@ -58,8 +82,4 @@ pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
             "/v1/telemetry/recordCliEvent",
             post(async || ok(json!({"success": true}))),
         )
-        .route("/health/live", get(health::live))
-        .route("/health/ready", get(health::ready))
-        .with_state(app);
-    front(router, around)
 }

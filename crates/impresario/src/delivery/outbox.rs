@@ -19,6 +19,7 @@ use crate::{
     store::{
         self, StoreError,
         ops::{
+            Lease,
             deliveries::{self, AfterAttempt, AttemptRecord, DueDelivery},
             secrets,
         },
@@ -31,15 +32,23 @@ pub const MOST_IN_FLIGHT: usize = 64;
 /// Of those, to one URL of one tenant.
 const MOST_PER_RECEIVER: usize = 2;
 
+/// How long a delivery is the sender's, who does not say again that it is alive: four times the longest attempt, so that
+/// there is time to read the secret before it and to write the record after it.
+const LEASE: Duration = Duration::from_secs(60);
+
 /// How long to wait before a store that failed is asked again.
 const AFTER_FAULT: Duration = Duration::from_secs(1);
 
 /// Frees what an earlier server of this data directory had in flight: whether it arrived cannot be known, so it is
-/// sent again under the same id.
+/// sent again under the same id. Where other nodes may be on the database, it may be theirs, and its lease says when it is
+/// not any more.
 ///
 /// # Errors
 /// The store's.
 pub async fn recover(app: &App) -> store::Result<()> {
+    if app.store.is_shared() {
+        return Ok(());
+    }
     let now = app.clock.now();
     let freed = app
         .store
@@ -85,11 +94,15 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
         return Ok(Next::At(next));
     }
     let token = app.ids.uuid(now).to_string();
-    let lease = token.clone();
+    let held_with = token.clone();
     let claimed = app
         .store
         .write("claim_deliveries", move |tx| {
-            deliveries::claim(tx, (free, MOST_PER_RECEIVER), &lease, now)
+            let lease = Lease {
+                token: &held_with,
+                length: LEASE,
+            };
+            deliveries::claim(tx, (free, MOST_PER_RECEIVER), lease, now)
         })
         .await?;
     // Due, but its tenant has all it may have: the end of one of those rings again.

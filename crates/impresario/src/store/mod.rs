@@ -102,6 +102,16 @@ impl Store {
         }
     }
 
+    /// Whether other nodes may be on the same database: then what one of them holds has an end, and nothing that is held
+    /// is an earlier server's for that alone. Where there are none, a server settles at its start what it finds.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        match &*self.engine {
+            Engine::Sqlite(_) => false,
+            Engine::Postgres(_) => true,
+        }
+    }
+
     /// Why nothing can be written, as far as the newest commit tells; `None` where it went through.
     #[must_use]
     pub fn last_commit_failure(&self) -> Option<String> {

@@ -18,14 +18,14 @@ pub(super) struct LogBuffer {
 
 impl LogBuffer {
     /// Adds a line and writes the batch if it is full.
-    pub(super) async fn push(&mut self, app: &App, job: &Job, record: LogRecord) {
+    pub(super) async fn push(&mut self, app: &App, (job, token): (&Job, &str), record: LogRecord) {
         self.lines.push(NewLogLine {
             level: record.level.as_str(),
             message: record.message,
             at: record.at,
         });
         if self.lines.len() >= BATCH {
-            self.flush(app, job).await;
+            self.flush(app, (job, token)).await;
         }
     }
 
@@ -36,20 +36,26 @@ impl LogBuffer {
 
     /// Writes what there is. Lines that the store refuses are lost, and that is said in the server's own log: a run
     /// is not failed for its log.
-    pub(super) async fn flush(&mut self, app: &App, job: &Job) {
+    pub(super) async fn flush(&mut self, app: &App, (job, token): (&Job, &str)) {
         let lines = std::mem::take(&mut self.lines);
         if lines.is_empty() {
             return;
         }
-        let (tenant, id, count) = (job.tenant, job.id, lines.len());
+        let (tenant, id, count, token) = (job.tenant, job.id, lines.len(), token.to_owned());
         let written = app
             .store
             .write("append_logs", move |tx| {
-                logs::append(tx, tenant, id, lines.clone())
+                logs::append(tx, tenant, (id, &token), lines.clone())
             })
             .await;
-        if let Err(error) = written {
-            tracing::error!(job = %id, lines = count, %error, cause = ?error, "log lines of a run could not be stored");
+        match written {
+            Ok(true) => {}
+            Ok(false) => {
+                tracing::warn!(job = %id, lines = count, "the job is not held any more; what it still says is dropped");
+            }
+            Err(error) => {
+                tracing::error!(job = %id, lines = count, %error, cause = ?error, "log lines of a run could not be stored");
+            }
         }
     }
 }

@@ -58,6 +58,10 @@ pub(super) async fn run(app: &App, job: Job, token: &str, running: &Running) {
             stack: failure.stack.map(|stack| without_server_paths(app, &stack)),
         },
         Ok(RunOutcome::Cancelled) => match (running.reason(), start) {
+            (Some(StopReason::Lost), _) => {
+                tracing::warn!(job = %job.id, "stopped, because the job is not this node's any more; whoever settles it writes its end");
+                return;
+            }
             (Some(StopReason::Cancel), _) | (_, Start::Refused) => Ending::Cancelled,
             (_, Start::LetGo) => Ending::worker_lost(true),
             (_, Start::NotYet | Start::Failed) => return hand_back(app, &job, token).await,
@@ -86,11 +90,11 @@ async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
         let finished = app
             .store
             .write("finish_job", move |tx| {
-                let moment = Moment::of(&*clock, &ids);
                 if hopeless {
-                    return jobs::abandon(tx, (id, &lease), moment.now);
+                    return jobs::abandon(tx, (id, &lease), clock.now());
                 }
-                jobs::finish(tx, (id, &lease), ending.clone(), &moment)
+                let moment = || Moment::of(&*clock, &ids);
+                jobs::finish(tx, (id, &lease), ending.clone(), moment)
             })
             .await;
         match finished {
@@ -127,7 +131,7 @@ async fn hand_back(app: &App, job: &Job, token: &str) {
             }
             // Its owner cancelled it, or it is not held any more; then this changes nothing.
             Ok(false) => return finish(app, job, token, Ending::Cancelled).await,
-            // It is settled when the next server starts.
+            // It is settled when the next server starts, or when the lease has run out.
             Err(store::StoreError::Closed { .. }) => return,
             Err(error) => {
                 tracing::error!(job = %id, %error, cause = ?error, "a job could not be handed back; trying again");
@@ -148,8 +152,12 @@ async fn attempt(app: &App, job: &Job, token: &str, running: &Running, start: &m
         Err(failure) => return RunOutcome::Failed(failure),
     };
     let (events, received) = mpsc::channel(EVENT_QUEUE);
+    let Some(runner) = app.runner() else {
+        let message = "this node does not run workflows".to_owned();
+        return RunOutcome::Failed(failure(crate::runner::FailureClass::Runner, message));
+    };
     // Side by side: a store that is slow to take a line must not hold up the run's time limit or its cancel.
-    let run = app.runner.run(request, events, running.stop.clone());
+    let run = runner.run(request, events, running.stop.clone());
     let (outcome, ()) = tokio::join!(run, follow(app, job, token, received, start));
     outcome
 }
@@ -169,13 +177,13 @@ async fn follow(
         tokio::select! {
             event = received.recv() => match event {
                 Some(RunEvent::Ready(go)) => *start = let_go(app, job, token, go).await,
-                Some(RunEvent::Log(record)) => logs.push(app, job, record).await,
+                Some(RunEvent::Log(record)) => logs.push(app, (job, token), record).await,
                 None => break,
             },
-            _ = flush.tick(), if !logs.is_empty() => logs.flush(app, job).await,
+            _ = flush.tick(), if !logs.is_empty() => logs.flush(app, (job, token)).await,
         }
     }
-    logs.flush(app, job).await;
+    logs.flush(app, (job, token)).await;
 }
 
 /// Commits that the workflow's code is let go, and only then lets it go: whoever finds the job `starting_browser`

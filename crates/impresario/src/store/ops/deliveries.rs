@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::Moment;
+use super::{Lease, Moment};
 use crate::domain::{DeliveryId, EndpointId, JobId, Receiver, ScheduleId, SecretId, TenantId};
 use crate::store::{
     PageCursor,
@@ -112,9 +112,21 @@ fn due(row: &Row<'_>) -> Result<DueDelivery> {
     })
 }
 
+/// Locks a receiver: whoever changes what it is owed does so, before anything of it, so that what is counted holds until
+/// it is written down.
+fn lock(tx: &mut Tx<'_>, tenant: &str, url: &str) -> Result<()> {
+    // A row that is there is locked by its update, and one that is not is made: both wait for whoever has it.
+    tx.execute_one(
+        "INSERT INTO delivery_receivers (tenant_id, url, in_flight) VALUES ($1, $2, 0)
+         ON CONFLICT (tenant_id, url) DO UPDATE SET in_flight = delivery_receivers.in_flight",
+        params![tenant, url],
+    )
+}
+
 /// Works out a receiver's row anew. `served` says that it has just been given a place, which puts it behind all who
 /// wait: so a receiver with a long backlog takes turns with the others.
 fn refresh(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: bool) -> Result<()> {
+    lock(tx, tenant, url)?;
     let sql = "SELECT
         (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND url = $2 AND lease_token IS NOT NULL) AS in_flight,
         (SELECT MIN(next_attempt_at) FROM deliveries
@@ -137,9 +149,8 @@ fn refresh(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: boo
     };
     let turn = due.map(|due| served.map_or(due, |served| served.max(due)));
     tx.execute_one(
-        "INSERT INTO delivery_receivers (tenant_id, url, in_flight, turn_at, served_at) VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (tenant_id, url) DO UPDATE SET in_flight = excluded.in_flight, turn_at = excluded.turn_at,
-           served_at = excluded.served_at",
+        "UPDATE delivery_receivers SET in_flight = $3, turn_at = $4, served_at = $5
+         WHERE tenant_id = $1 AND url = $2",
         params![tenant, url, in_flight, turn, served],
     )
 }
@@ -187,11 +198,20 @@ enum Place {
     Free,
 }
 
-/// Gives a place to the tenant's receiver that has waited longest.
-fn take(tx: &mut Tx<'_>, tenant: &str, per_receiver: usize, token: &str, now: Timestamp) -> Result<Place> {
-    let sql = "SELECT url FROM delivery_receivers WHERE tenant_id = $1 AND turn_at <= $2 AND in_flight < $3
-               ORDER BY turn_at LIMIT 1";
-    let receiver = tx.query_opt(sql, params![tenant, now, per_receiver], |row| {
+/// Gives a place to the tenant's receiver that has waited longest, of those that nobody else is just serving.
+fn take(
+    tx: &mut Tx<'_>,
+    tenant: &str,
+    per_receiver: usize,
+    lease: Lease<'_>,
+    now: Timestamp,
+) -> Result<Place> {
+    let sql = format!(
+        "SELECT url FROM delivery_receivers WHERE tenant_id = $1 AND turn_at <= $2 AND in_flight < $3
+         ORDER BY turn_at LIMIT 1{}",
+        tx.dialect().claim()
+    );
+    let receiver = tx.query_opt(&sql, params![tenant, now, per_receiver], |row| {
         row.get::<String>("url")
     })?;
     let Some(url) = receiver else {
@@ -206,8 +226,9 @@ fn take(tx: &mut Tx<'_>, tenant: &str, per_receiver: usize, token: &str, now: Ti
     })?;
     let place = match found {
         Some((_, Ok(delivery))) => {
-            let sql = "UPDATE deliveries SET lease_token = $2 WHERE id = $1 AND lease_token IS NULL";
-            tx.execute_one(sql, params![delivery.id, token])?;
+            let until = lease.until(tx)?;
+            let sql = "UPDATE deliveries SET lease_token = $2, lease_until = $3 WHERE id = $1 AND lease_token IS NULL";
+            tx.execute_one(sql, params![delivery.id, lease.token, until])?;
             Place::Taken(delivery)
         }
         Some((id, Err(StoreError::Corrupt { column, reason, .. }))) => {
@@ -223,7 +244,7 @@ fn take(tx: &mut Tx<'_>, tenant: &str, per_receiver: usize, token: &str, now: Ti
     Ok(place)
 }
 
-/// Takes deliveries that are due, for whoever holds `token`: at most `limit`, and at most `per_receiver` in flight to
+/// Takes deliveries that are due, for whoever holds the lease: at most `limit`, and at most `per_receiver` in flight to
 /// one URL of one tenant.
 ///
 /// The next place goes to the tenant with the fewest in flight, and of that tenant's receivers to the one that has
@@ -236,7 +257,7 @@ fn take(tx: &mut Tx<'_>, tenant: &str, per_receiver: usize, token: &str, now: Ti
 pub fn claim(
     tx: &mut Tx<'_>,
     (limit, per_receiver): (usize, usize),
-    token: &str,
+    lease: Lease<'_>,
     now: Timestamp,
 ) -> Result<Vec<DueDelivery>> {
     let mut tenants = waiting(tx, per_receiver, now)?;
@@ -246,7 +267,7 @@ pub fn claim(
         if tenants[next].held >= free {
             break;
         }
-        match take(tx, &tenants[next].tenant, per_receiver, token, now)? {
+        match take(tx, &tenants[next].tenant, per_receiver, lease, now)? {
             Place::Taken(delivery) => {
                 claimed.push(delivery);
                 tenants[next].held += 1;
@@ -277,22 +298,19 @@ pub fn record(
         AfterAttempt::Retry(at) => ("pending", Some(at), None),
         AfterAttempt::GiveUp => ("failed", None, Some(now)),
     };
+    let Some((tenant, url)) = receiver_of(tx, &id.to_string())? else {
+        return Ok(false);
+    };
+    lock(tx, &tenant, &url)?;
     let held = tx.execute(
         "UPDATE deliveries SET status = $3, next_attempt_at = $4, completed_at = $5, attempts = attempts + 1,
-           lease_token = NULL
+           lease_token = NULL, lease_until = NULL
          WHERE id = $1 AND lease_token = $2 AND status = 'pending'",
         params![id, token, status, next, completed],
     )?;
+    refresh(tx, &tenant, &url, now, false)?;
     if held == 0 {
         return Ok(false);
-    }
-    let receiver = tx.query_opt(
-        "SELECT tenant_id, url FROM deliveries WHERE id = $1",
-        params![id],
-        receiver,
-    )?;
-    if let Some((tenant, url)) = receiver {
-        refresh(tx, &tenant, &url, now, false)?;
     }
     let (class, error) = attempt.error.unzip();
     let code = attempt.status.map(u32::from);
@@ -309,18 +327,51 @@ fn receiver(row: &Row<'_>) -> Result<(String, String)> {
     Ok((row.get("tenant_id")?, row.get("url")?))
 }
 
-/// Frees what an earlier server of this data directory had in flight: it is sent again, under the same id.
+/// Where a delivery goes, which never changes.
+fn receiver_of(tx: &mut Tx<'_>, id: &str) -> Result<Option<(String, String)>> {
+    let sql = "SELECT tenant_id, url FROM deliveries WHERE id = $1";
+    tx.query_opt(sql, params![id], receiver)
+}
+
+/// Frees what an earlier server of this data directory had in flight: it is sent again, under the same id. Only called
+/// where no other node can be on the database.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn recover(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
     let sql = "SELECT DISTINCT tenant_id, url FROM deliveries WHERE lease_token IS NOT NULL";
     let receivers = tx.query(sql, &[], receiver)?;
-    let sql = "UPDATE deliveries SET lease_token = NULL WHERE lease_token IS NOT NULL";
+    let sql = "UPDATE deliveries SET lease_token = NULL, lease_until = NULL WHERE lease_token IS NOT NULL";
     let freed = tx.execute(sql, &[])?;
     for (tenant, url) in receivers {
         refresh(tx, &tenant, &url, now, false)?;
     }
+    Ok(freed)
+}
+
+/// The deliveries whose leases have run out by `now`, in milliseconds on the clock of leases: at most `limit`.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn expired(tx: &mut Tx<'_>, now: i64, limit: usize) -> Result<Vec<String>> {
+    let sql = "SELECT id FROM deliveries WHERE lease_until <= $1 ORDER BY lease_until LIMIT $2";
+    tx.query(sql, params![now, limit], |row| row.get("id"))
+}
+
+/// Frees one of them: whether it arrived cannot be known, so it is sent again, under the same id. `false` where it is not
+/// left after all. `on_leases` is the instant on the clock of leases.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn reap(tx: &mut Tx<'_>, id: &str, on_leases: i64, now: Timestamp) -> Result<bool> {
+    let Some((tenant, url)) = receiver_of(tx, id)? else {
+        return Ok(false);
+    };
+    lock(tx, &tenant, &url)?;
+    let sql =
+        "UPDATE deliveries SET lease_token = NULL, lease_until = NULL WHERE id = $1 AND lease_until <= $2";
+    let freed = tx.execute(sql, params![id, on_leases])? == 1;
+    refresh(tx, &tenant, &url, now, false)?;
     Ok(freed)
 }
 
@@ -333,14 +384,17 @@ const LONGEST_WAIT_MS: i64 = 30 * 60 * 60 * 1000;
 /// What the engine refuses.
 pub fn realign(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
     let latest = now.as_millisecond().saturating_add(LONGEST_WAIT_MS);
-    let sql =
-        "SELECT DISTINCT tenant_id, url FROM deliveries WHERE status = 'pending' AND next_attempt_at > $1";
-    let receivers = tx.query(sql, params![latest], receiver)?;
-    let moved = tx.execute(
-        "UPDATE deliveries SET next_attempt_at = $1 WHERE status = 'pending' AND next_attempt_at > $2",
-        params![now, latest],
-    )?;
-    for (tenant, url) in receivers {
+    let sql = "SELECT DISTINCT tenant_id, url FROM deliveries
+         WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at > $1 ORDER BY tenant_id, url";
+    let mut moved = 0;
+    for (tenant, url) in tx.query(sql, params![latest], receiver)? {
+        lock(tx, &tenant, &url)?;
+        moved += tx.execute(
+            "UPDATE deliveries SET next_attempt_at = $3
+             WHERE tenant_id = $1 AND url = $2 AND status = 'pending' AND lease_token IS NULL
+               AND next_attempt_at > $4",
+            params![&tenant, &url, now, latest],
+        )?;
         refresh(tx, &tenant, &url, now, false)?;
     }
     Ok(moved)

@@ -1,20 +1,17 @@
 //! Bundles, deployments, and the workflow names they hold.
 
-use std::collections::VecDeque;
+mod builds;
 
 use bytes::Bytes;
 use jiff::Timestamp;
 
-use crate::domain::{
-    Deployment, DeploymentId, DeploymentStatus, ExportedWorkflow, TenantId, Workflow, WorkflowId,
+pub use self::builds::{
+    begin_build, build_failed, building, built, expired, extend_build, reap, recover, release_build,
 };
+use crate::domain::{Deployment, DeploymentId, DeploymentStatus, TenantId, Workflow};
 use crate::store::{
     error::Result,
-    ops::{
-        fair::{self, Queue},
-        query::Query,
-        schedules::{self, Verdict},
-    },
+    ops::query::Query,
     tx::{Row, Tx, params},
     value::Json,
 };
@@ -66,61 +63,6 @@ pub fn accept(tx: &mut Tx<'_>, deployment: &Deployment, archive: Bytes) -> Resul
     )
 }
 
-/// The deployments whose builds start next, at most `places`, beside those that are `active`: each place goes to the
-/// tenant with the fewest active, and to what it deployed first.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn building(tx: &mut Tx<'_>, active: &[DeploymentId], places: usize) -> Result<Vec<Deployment>> {
-    let sql = format!(
-        "{} SELECT tenant_id FROM waiting WHERE tenant_id IS NOT NULL",
-        fair::waiting("deployments", "status = 'building'")
-    );
-    let tenants = tx.query(&sql, &[], |row| row.get::<String>("tenant_id"))?;
-    let sql = "SELECT number, id FROM deployments WHERE status = 'building' AND tenant_id = $1
-               ORDER BY number LIMIT $2";
-    let queue = |tenant: String| {
-        // All of its active ones may stand before the first that waits.
-        let most = active.len() + places;
-        let all = tx.query(sql, params![tenant, most], |row| {
-            Ok((row.get::<i64>("number")?, row.get::<DeploymentId>("id")?))
-        })?;
-        let waiting: VecDeque<_> = all
-            .iter()
-            .filter(|(_, id)| !active.contains(id))
-            .copied()
-            .collect();
-        Ok(Queue {
-            held: all.len() - waiting.len(),
-            waiting,
-        })
-    };
-    let queues = tenants.into_iter().map(queue).collect::<Result<Vec<_>>>()?;
-    let sql = format!("SELECT {DEPLOYMENT} FROM deployments d WHERE d.id = $1");
-    let mut next = Vec::new();
-    for (_, id) in fair::deal(queues, places, |(number, _)| *number) {
-        next.extend(tx.query_opt(&sql, params![id], read)?);
-    }
-    Ok(next)
-}
-
-/// Counts a build that begins: how many have by now. `None` where it is built already.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn begin_build(tx: &mut Tx<'_>, id: DeploymentId) -> Result<Option<u32>> {
-    let sql =
-        "UPDATE deployments SET build_attempts = build_attempts + 1 WHERE id = $1 AND status = 'building'";
-    if tx.execute(sql, params![id])? == 0 {
-        return Ok(None);
-    }
-    tx.query_opt(
-        "SELECT build_attempts FROM deployments WHERE id = $1",
-        params![id],
-        |row| row.get("build_attempts"),
-    )
-}
-
 /// The archive a deployment was made from.
 ///
 /// # Errors
@@ -129,54 +71,6 @@ pub fn archive(tx: &mut Tx<'_>, id: DeploymentId) -> Result<Option<Vec<u8>>> {
     let sql =
         "SELECT b.archive FROM deployments d JOIN bundles b ON b.sha256 = d.bundle_sha256 WHERE d.id = $1";
     tx.query_opt(sql, params![id], |row| row.get("archive"))
-}
-
-/// Notes that a build went well and moves the names it exports to this deployment, unless a newer one has them. `new_id`
-/// gives an id to a name that was not deployed before. Along with a name go the `verdicts` on its schedules' params:
-/// whoever sees the new version sees whom it does not suit.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn built(
-    tx: &mut Tx<'_>,
-    deployment: &Deployment,
-    (workflows, verdicts): (&[ExportedWorkflow], &[Verdict]),
-    (new_id, now): (impl Fn() -> WorkflowId, Timestamp),
-) -> Result<()> {
-    let names: Vec<&str> = workflows.iter().map(|workflow| workflow.name.as_str()).collect();
-    tx.execute_one(
-        "UPDATE deployments SET status = 'ready', build_error = NULL, workflows = $2, workflow_names = $3, built_at = $4
-         WHERE id = $1 AND status = 'building'",
-        params![deployment.id, Json(workflows), Json(&names), now],
-    )?;
-    for name in names {
-        tx.execute(
-            "INSERT INTO workflows (id, tenant_id, name, deployment_id, deployment_number, created_at, updated_at)
-             SELECT $1, d.tenant_id, $2, d.id, d.number, $3, $3 FROM deployments d WHERE d.id = $4
-             ON CONFLICT (tenant_id, name) DO UPDATE SET deployment_id = excluded.deployment_id,
-               deployment_number = excluded.deployment_number, updated_at = excluded.updated_at
-             WHERE excluded.deployment_number >= workflows.deployment_number",
-            params![new_id(), name, now, deployment.id],
-        )?;
-    }
-    for workflow in workflows
-        .iter()
-        .filter(|workflow| workflow.launch.input_schema.is_none())
-    {
-        schedules::note_all_fit(tx, deployment.id, (deployment.tenant, &workflow.name))?;
-    }
-    schedules::note_params(tx, deployment.id, verdicts)
-}
-
-/// Notes that a build failed, and why.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn build_failed(tx: &mut Tx<'_>, id: DeploymentId, error: &str) -> Result<()> {
-    tx.execute_one(
-        "UPDATE deployments SET status = 'failed', build_error = $2 WHERE id = $1 AND status = 'building'",
-        params![id, error],
-    )
 }
 
 /// A deployment of this tenant.

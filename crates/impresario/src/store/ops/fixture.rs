@@ -7,6 +7,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -19,9 +20,16 @@ use crate::{
     store::{
         Access, Store,
         error::Result,
+        ops::Lease,
         tx::{Session, Tx, params},
         value::{Json, Value},
     },
+};
+
+/// What the tests claim under.
+pub(super) const LEASE: Lease<'static> = Lease {
+    token: "token",
+    length: Duration::from_secs(30),
 };
 
 /// How often SQLite's progress is asked for, in steps of its virtual machine.

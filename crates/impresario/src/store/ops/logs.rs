@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use crate::domain::{JobId, TenantId};
 use crate::store::{
+    Dialect,
     error::Result,
     ops::query::Query,
     tx::{Tx, params},
@@ -37,11 +38,26 @@ pub struct LogLine {
     pub at: Timestamp,
 }
 
-/// Adds a batch of a job's lines.
+/// Adds a batch of a job's lines. `false` where the job is not held with `token` any more: then it has no more to say.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn append(tx: &mut Tx<'_>, tenant: TenantId, job: JobId, lines: Vec<NewLogLine>) -> Result<()> {
+pub fn append(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    (job, token): (JobId, &str),
+    lines: Vec<NewLogLine>,
+) -> Result<bool> {
+    let lock = tx.dialect().lock();
+    let sql = format!("SELECT id FROM jobs WHERE id = $1 AND lease_token = $2{lock}");
+    if tx.query_opt(&sql, params![job, token], |_| Ok(()))?.is_none() {
+        return Ok(false);
+    }
+    // The tenant's jobs count their lines together, so they take turns.
+    if tx.dialect() == Dialect::Postgres {
+        let sql = format!("SELECT id FROM tenants WHERE id = $1{lock}");
+        tx.query(&sql, params![tenant], |_| Ok(()))?;
+    }
     let sql = "SELECT number FROM job_logs WHERE tenant_id = $1 ORDER BY number DESC LIMIT 1";
     let last = tx.query_opt(sql, params![tenant], |row| row.get::<i64>("number"))?;
     for (number, line) in (last.unwrap_or(0) + 1..).zip(lines) {
@@ -51,7 +67,7 @@ pub fn append(tx: &mut Tx<'_>, tenant: TenantId, job: JobId, lines: Vec<NewLogLi
             params![tenant, number, job, line.level, line.message, line.at],
         )?;
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What a list of lines is narrowed to.
@@ -118,9 +134,10 @@ mod tests {
             db.job((tenant, deployment), "running", 0),
             db.job((tenant, deployment), "running", 0),
         );
-        db.run(|tx| append(tx, tenant, quiet, vec![line("first")]));
-        db.run(|tx| append(tx, tenant, loud, vec![line("noise"); 2_000]));
-        db.run(|tx| append(tx, tenant, quiet, vec![line("last")]));
+        db.sql("UPDATE jobs SET lease_token = 'token'", &[]);
+        db.run(|tx| append(tx, tenant, (quiet, "token"), vec![line("first")]));
+        db.run(|tx| append(tx, tenant, (loud, "token"), vec![line("noise"); 2_000]));
+        db.run(|tx| append(tx, tenant, (quiet, "token"), vec![line("last")]));
         let filter = || LogFilter {
             job: Some(quiet),
             ..LogFilter::default()
@@ -145,7 +162,10 @@ mod tests {
             let deployment = db.deployment(tenant, &[]);
             (tenant, db.job((tenant, deployment), "running", 0))
         });
-        let write = |(tenant, job), count| db.run(|tx| append(tx, tenant, job, vec![line("x"); count]));
+        db.sql("UPDATE jobs SET lease_token = 'token'", &[]);
+        let write = |(tenant, job), count| {
+            assert!(db.run(|tx| append(tx, tenant, (job, "token"), vec![line("x"); count])));
+        };
         write(one, 2);
         write(other, 500);
         write(one, 2);
@@ -160,5 +180,19 @@ mod tests {
         assert_eq!(numbers(one.0, 0), [1, 2, 3, 4]);
         assert_eq!(numbers(one.0, 3), [4]);
         assert_eq!(numbers(other.0, 0).len(), 500);
+    }
+
+    #[test]
+    fn a_job_that_has_gone_to_somebody_else_says_no_more() {
+        let db = Db::new();
+        let tenant = db.tenant();
+        let deployment = db.deployment(tenant, &[]);
+        let job = db.job((tenant, deployment), "running", 0);
+        db.sql("UPDATE jobs SET lease_token = 'another'", &[]);
+        assert!(!db.run(|tx| append(tx, tenant, (job, "token"), vec![line("late")])));
+        assert!(db.run(|tx| append(tx, tenant, (job, "another"), vec![line("well")])));
+        let lines = db.run(|tx| list(tx, tenant, LogFilter::default(), 9));
+        assert_eq!(lines.len(), 1);
+        assert_eq!(lines[0].message, "well");
     }
 }

@@ -10,6 +10,7 @@ pub mod fires;
 #[cfg(test)]
 mod fixture;
 pub mod jobs;
+mod lease;
 pub mod logs;
 mod outcomes;
 mod query;
@@ -22,6 +23,7 @@ pub mod webhooks;
 use jiff::Timestamp;
 use uuid::Uuid;
 
+pub use self::lease::Lease;
 use crate::{clock::Clock, ids::Ids};
 
 /// When an operation happens, and where the ids of what it makes come from.

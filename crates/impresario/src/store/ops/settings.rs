@@ -49,17 +49,12 @@ pub fn key_state(tx: &mut Tx<'_>) -> Result<KeyState> {
     })
 }
 
-/// What marks the processes of this database's server: made once, and the same by whatever path the data directory is
-/// reached. `new` is taken where there is none yet.
+/// What marked the processes of an embedded database's server before that was kept in a file beside it.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn instance(tx: &mut Tx<'_>, new: &str) -> Result<String> {
-    if let Some(known) = get(tx, INSTANCE)? {
-        return Ok(known);
-    }
-    set(tx, INSTANCE, new)?;
-    Ok(new.to_owned())
+pub fn instance(tx: &mut Tx<'_>) -> Result<Option<String>> {
+    get(tx, INSTANCE)
 }
 
 /// Writes down the id of the key that secrets are sealed under, where none is on record; says which one is. Of several

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::store::ops::fixture::{Db, at};
+use crate::store::ops::fixture::{Db, LEASE, at};
 
 const PLACES: (usize, usize) = (64, 2);
 
@@ -54,7 +54,7 @@ impl Outbox {
     }
 
     fn claim(&self, now: i64) -> Vec<DueDelivery> {
-        self.db.run(|tx| claim(tx, PLACES, "token", at(now)))
+        self.db.run(|tx| claim(tx, PLACES, LEASE, at(now)))
     }
 
     fn record(&self, delivery: &DueDelivery, after: AfterAttempt, now: i64) -> bool {
@@ -108,7 +108,7 @@ fn the_work_of_a_claim_grows_neither_with_the_backlog_nor_with_the_history() {
                 (due / 10, "pending", 0),
             );
         }
-        let (claimed, work) = outbox.db.work(|tx| claim(tx, PLACES, "token", at(1)));
+        let (claimed, work) = outbox.db.work(|tx| claim(tx, PLACES, LEASE, at(1)));
         assert_eq!(claimed.len(), 20);
         let (_, look) = outbox.db.work(|tx| next_due(tx, PLACES.1));
         let (freed, recovery) = outbox.db.work(|tx| recover(tx, at(1)));
@@ -161,7 +161,7 @@ fn receivers_take_turns_when_places_are_short() {
     }
     let mut served = Vec::new();
     for now in 0..10 {
-        let claimed = outbox.db.run(|tx| claim(tx, (1, 2), "token", at(100 + now)));
+        let claimed = outbox.db.run(|tx| claim(tx, (1, 2), LEASE, at(100 + now)));
         assert_eq!(claimed.len(), 1);
         served.push(claimed[0].url.clone());
         assert!(outbox.record(&claimed[0], AfterAttempt::Retry(at(9_000)), 100 + now));
@@ -182,9 +182,7 @@ fn a_tenant_with_a_crowd_of_hanging_receivers_leaves_places_to_others() {
     let held = outbox.claim(1).len();
     assert_eq!(held, 32);
     outbox.owe(other, "https://other.example/", (1, "pending", 50));
-    let claimed = outbox
-        .db
-        .run(|tx| claim(tx, (PLACES.0 - held, 2), "token", at(60)));
+    let claimed = outbox.db.run(|tx| claim(tx, (PLACES.0 - held, 2), LEASE, at(60)));
     assert_eq!(urls(&claimed), ["https://other.example/"]);
     outbox.check();
 }
@@ -196,8 +194,8 @@ fn never_more_than_the_limit_and_never_early() {
     outbox.owe(tenant, "https://a.example/", (3, "pending", 1_000));
     assert_eq!(outbox.next_due(), Some(at(1_000)));
     assert_eq!(outbox.claim(999).len(), 0);
-    assert_eq!(outbox.db.run(|tx| claim(tx, (0, 2), "token", at(1_000))).len(), 0);
-    assert_eq!(outbox.db.run(|tx| claim(tx, (1, 2), "token", at(1_000))).len(), 1);
+    assert_eq!(outbox.db.run(|tx| claim(tx, (0, 2), LEASE, at(1_000))).len(), 0);
+    assert_eq!(outbox.db.run(|tx| claim(tx, (1, 2), LEASE, at(1_000))).len(), 1);
     assert_eq!(outbox.claim(1_000).len(), 1, "two in flight to one receiver");
     outbox.check();
 }
@@ -216,6 +214,33 @@ fn what_is_claimed_is_held_until_it_is_recorded_or_recovered() {
     assert!(outbox.record(&again[0], AfterAttempt::Delivered, 4));
     assert!(!outbox.record(&again[0], AfterAttempt::Delivered, 4), "once");
     assert_eq!(outbox.next_due(), None);
+    outbox.check();
+}
+
+#[test]
+fn what_a_node_left_is_freed_and_sent_again_under_the_same_id() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    outbox.owe(tenant, "https://a.example/", (1, "pending", 0));
+    let first = outbox.claim(1);
+    let id = first[0].id.to_string();
+    let expired = |now| outbox.db.run(|tx| expired(tx, now, 9));
+    assert!(expired(i64::MAX).is_empty(), "a lease without an end");
+    outbox.db.sql("UPDATE deliveries SET lease_until = 100", &[]);
+    assert!(expired(99).is_empty());
+    assert!(!outbox.db.run(|tx| reap(tx, &id, 99, at(2))));
+    assert_eq!(outbox.claim(3).len(), 0);
+    assert_eq!(expired(100), std::slice::from_ref(&id));
+    assert!(outbox.db.run(|tx| reap(tx, &id, 100, at(3))));
+    assert!(!outbox.db.run(|tx| reap(tx, &id, 100, at(3))), "once");
+    outbox.check();
+    assert!(
+        !outbox.record(&first[0], AfterAttempt::Delivered, 4),
+        "the zombie's record"
+    );
+    let again = outbox.claim(5);
+    assert_eq!(again[0].id, first[0].id);
+    assert!(outbox.record(&again[0], AfterAttempt::Delivered, 6));
     outbox.check();
 }
 

@@ -1,7 +1,13 @@
 //! Whose name it is, whose build is next, and how little a list reads.
 
 use super::*;
-use crate::store::ops::fixture::{Db, at};
+use crate::{
+    domain::ExportedWorkflow,
+    store::ops::{
+        Lease,
+        fixture::{Db, LEASE, at},
+    },
+};
 use bytes::Bytes;
 
 fn accepted(db: &Db, tenant: TenantId, created_at: i64) -> Deployment {
@@ -26,7 +32,9 @@ fn build(db: &Db, deployment: &Deployment) {
         name: "w".to_owned(),
         ..ExportedWorkflow::default()
     };
-    db.run(|tx| built(tx, deployment, (&[exported], &[]), (|| db.id(), at(9))));
+    assert!(db.run(|tx| begin_build(tx, deployment.id, LEASE)).is_some());
+    let held = (deployment, LEASE.token);
+    assert!(db.run(|tx| built(tx, held, (&[exported], &[]), (|| db.id(), at(9)))));
 }
 
 #[test]
@@ -75,6 +83,73 @@ fn a_tenant_s_crowd_of_builds_holds_up_nobody() {
         many[1..3],
         "what is active is not named again"
     );
+}
+
+#[test]
+fn a_build_has_one_holder_and_whoever_else_comes_changes_nothing() {
+    let db = Db::new();
+    let tenant = db.tenant();
+    let one = accepted(&db, tenant, 1);
+    let other = Lease {
+        token: "another",
+        ..LEASE
+    };
+    assert_eq!(db.run(|tx| begin_build(tx, one.id, LEASE)), Some(1));
+    assert_eq!(db.run(|tx| begin_build(tx, one.id, other)), None);
+    assert!(db.run(|tx| building(tx, &[], 9)).is_empty());
+    assert!(db.run(|tx| extend_build(tx, (one.id, "token"), LEASE.length)));
+    assert!(!db.run(|tx| extend_build(tx, (one.id, "another"), LEASE.length)));
+    assert!(!db.run(|tx| build_failed(tx, (one.id, "another"), "no")));
+    let late = (&one, "another");
+    assert!(!db.run(|tx| built(tx, late, (&[], &[]), (|| db.id(), at(9)))));
+    db.run(|tx| release_build(tx, one.id, "another"));
+    assert!(db.run(|tx| building(tx, &[], 9)).is_empty(), "not the holder's");
+    assert!(db.run(|tx| build_failed(tx, (one.id, "token"), "no")));
+    let held = "SELECT COUNT(*) FROM deployments WHERE lease_token IS NOT NULL";
+    assert_eq!(db.count(held), 0);
+}
+
+#[test]
+fn a_build_that_was_left_is_taken_by_another() {
+    let db = Db::new();
+    let tenant = db.tenant();
+    let left = [accepted(&db, tenant, 1), accepted(&db, tenant, 2)];
+    for one in &left {
+        assert_eq!(db.run(|tx| begin_build(tx, one.id, LEASE)), Some(1));
+    }
+    assert!(
+        db.run(|tx| expired(tx, i64::MAX)).is_empty(),
+        "a lease without an end"
+    );
+    let until = |until: i64| {
+        let sql = "UPDATE deployments SET lease_until = $1 WHERE id = $2";
+        db.sql(sql, params![until, left[0].id]);
+    };
+    until(100);
+    assert!(db.run(|tx| expired(tx, 99)).is_empty());
+    assert!(!db.run(|tx| reap(tx, left[0].id, 99)));
+    assert_eq!(db.run(|tx| expired(tx, 100)), [left[0].id]);
+    assert!(db.run(|tx| reap(tx, left[0].id, 100)));
+    assert!(!db.run(|tx| extend_build(tx, (left[0].id, "token"), LEASE.length)));
+    assert_eq!(db.run(|tx| building(tx, &[], 9))[0].id, left[0].id);
+    assert_eq!(db.run(|tx| begin_build(tx, left[0].id, LEASE)), Some(2));
+    // And the next server of a data directory frees all of them.
+    assert_eq!(db.run(recover), 2);
+    assert_eq!(db.run(|tx| building(tx, &[], 9)).len(), 2);
+}
+
+#[test]
+fn a_tenant_s_builds_on_any_node_count_as_its_places() {
+    let db = Db::new();
+    let (crowd, other) = (db.tenant(), db.tenant());
+    let many: Vec<_> = (0..4).map(|_| accepted(&db, crowd, 5).id).collect();
+    let one = accepted(&db, other, 9).id;
+    for id in &many[..2] {
+        assert!(db.run(|tx| begin_build(tx, *id, LEASE)).is_some());
+    }
+    let next = db.run(|tx| building(tx, &[], 2));
+    let ids: Vec<_> = next.iter().map(|deployment| deployment.id).collect();
+    assert_eq!(ids, [one, many[2]]);
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::{
     domain::{DeploymentId, Ending, MisfirePolicy, Pattern, ScheduleDraft, TenantId, WorkflowId},
     ids::Ids,
     store::ops::{
-        fixture::Db,
+        fixture::{Db, LEASE},
         jobs::{claim, finish},
         schedules::{Change, ChangeOutcome},
     },
@@ -271,7 +271,7 @@ impl World {
 
     fn start(&mut self, count: usize) {
         let now = ts(self.now);
-        let claimed = self.db.run(|tx| claim(tx, count, "token", now));
+        let claimed = self.db.run(|tx| claim(tx, count, LEASE, now));
         self.running.extend(claimed.iter().map(|job| job.id));
     }
 
@@ -293,7 +293,7 @@ impl World {
         for job in self.running.drain(..ends) {
             let finished = self
                 .db
-                .run(|tx| finish(tx, (job, "token"), ending.clone(), &moment));
+                .run(|tx| finish(tx, (job, "token"), ending.clone(), || moment));
             assert!(finished, "{job} was held");
         }
     }

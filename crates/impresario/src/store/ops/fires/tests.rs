@@ -2,7 +2,7 @@ use super::*;
 use crate::{
     domain::{ScheduleDraft, ScheduleId, TenantId},
     ids::Ids,
-    store::ops::fixture::Db,
+    store::ops::fixture::{Db, LEASE},
 };
 
 fn at(text: &str) -> Timestamp {
@@ -77,9 +77,9 @@ fn a_fire_and_an_end_cost_the_same_however_long_the_history_is() {
             steps += work;
         }
         let moment = Moment::at(at("2026-01-01T00:03:01Z"), &ids);
-        let job = db.run(|tx| jobs::claim(tx, 1, "token", moment.now)).remove(0).id;
+        let job = db.run(|tx| jobs::claim(tx, 1, LEASE, moment.now)).remove(0).id;
         let ending = crate::domain::Ending::Completed(None);
-        let (ended, work) = db.work(|tx| jobs::finish(tx, (job, "token"), ending, &moment));
+        let (ended, work) = db.work(|tx| jobs::finish(tx, (job, "token"), ending, || moment));
         assert!(ended);
         steps + work
     };

@@ -1,41 +1,64 @@
 //! Who runs next. A tenant with ten thousand queued jobs takes turns with one that has a single job.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use jiff::Timestamp;
 
-use super::{SELECT, fail_unreadable, read};
+use super::{
+    SELECT,
+    end::{fail_unreadable, try_lock},
+    read,
+};
 use crate::domain::{Job, JobStatus};
 use crate::store::{
     error::Result,
-    ops::fair::{self, Queue},
+    ops::{
+        Lease,
+        fair::{self, Queue},
+    },
     tx::{Tx, params},
 };
 
-/// Takes queued jobs, at most `limit`, for whoever holds `token`: each place goes to the tenant with the fewest
-/// unfinished runs, and to its oldest job.
+/// Takes queued jobs, at most `limit`, for whoever holds the lease: each place goes to the tenant with the fewest
+/// unfinished runs, and to its oldest job that nobody else is just taking.
 ///
 /// The work is a few index steps a place and one a tenant that waits, however many jobs are queued.
 ///
 /// # Errors
 /// What the engine refuses. A job that cannot be read is failed on the spot, so that it does not stop the queue.
-pub fn claim(tx: &mut Tx<'_>, limit: usize, token: &str, now: Timestamp) -> Result<Vec<Job>> {
-    let mut claimed = Vec::with_capacity(limit);
-    for (_, id) in fair::deal(queues(tx, limit)?, limit, Clone::clone) {
-        let sql = format!("{SELECT} WHERE j.id = $1 AND j.status = 'queued' AND j.held = 0");
+pub fn claim(tx: &mut Tx<'_>, limit: usize, lease: Lease<'_>, now: Timestamp) -> Result<Vec<Job>> {
+    let dealt = fair::deal(queues(tx, limit)?, limit, |(created_at, id, _)| {
+        (*created_at, id.clone())
+    });
+    let places: Vec<String> = dealt.into_iter().map(|(_, _, tenant)| tenant).collect();
+    let mut locked = lock(tx, &places)?;
+    let until = lease.until(tx)?;
+    let mut claimed = Vec::with_capacity(places.len());
+    for tenant in places {
+        let Some(id) = locked.get_mut(&tenant).and_then(VecDeque::pop_front) else {
+            continue;
+        };
+        let sql = format!("{SELECT} WHERE j.id = $1");
         match tx.query_opt(&sql, params![&id], |row| Ok(read(row)))? {
             Some(Ok(mut job)) => {
                 tx.execute_one(
-                    "UPDATE jobs SET status = 'starting_browser', lease_token = $2, attempt = attempt + 1, started_at = $3
+                    "UPDATE jobs SET status = 'starting_browser', lease_token = $2, lease_until = $3,
+                       attempt = attempt + 1, started_at = $4
                      WHERE id = $1 AND status = 'queued'",
-                    params![&id, token, now],
+                    params![&id, lease.token, until, now],
                 )?;
                 job.status = JobStatus::StartingBrowser;
                 job.attempt += 1;
                 job.started_at = Some(now);
                 claimed.push(job);
             }
-            Some(Err(error)) if error.is_of_the_row() => fail_unreadable(tx, &id, &error, now)?,
+            Some(Err(error)) if error.is_of_the_row() => {
+                // Its schedule is to be locked before it, and is not: where somebody has that one, another claim does it.
+                let alone = try_lock(tx, &id)?;
+                if alone {
+                    fail_unreadable(tx, &id, &error, now)?;
+                }
+            }
             Some(Err(other)) => return Err(other),
             None => {}
         }
@@ -43,8 +66,27 @@ pub fn claim(tx: &mut Tx<'_>, limit: usize, token: &str, now: Timestamp) -> Resu
     Ok(claimed)
 }
 
+/// Locks the oldest jobs of each tenant, as many as it has places, and passes over those that another node is taking.
+fn lock(tx: &mut Tx<'_>, places: &[String]) -> Result<HashMap<String, VecDeque<String>>> {
+    let mut wanted: BTreeMap<&String, usize> = BTreeMap::new();
+    for tenant in places {
+        *wanted.entry(tenant).or_default() += 1;
+    }
+    let sql = format!(
+        "SELECT id FROM jobs WHERE status = 'queued' AND held = 0 AND tenant_id = $1
+         ORDER BY created_at, id LIMIT $2{}",
+        tx.dialect().claim()
+    );
+    let mut locked = HashMap::new();
+    for (tenant, count) in wanted {
+        let ids = tx.query(&sql, params![tenant, count], |row| row.get("id"))?;
+        locked.insert(tenant.clone(), VecDeque::from(ids));
+    }
+    Ok(locked)
+}
+
 /// The queues of the tenants that may get one of `limit` places, oldest job first.
-fn queues(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<Queue<(i64, String)>>> {
+fn queues(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<Queue<(i64, String, String)>>> {
     let sql = "SELECT tenant_id, COUNT(*) AS held FROM jobs WHERE status IN ('starting_browser', 'running')
                GROUP BY tenant_id";
     let held = tx.query(sql, &[], |row| {
@@ -69,8 +111,8 @@ fn queues(tx: &mut Tx<'_>, limit: usize) -> Result<Vec<Queue<(i64, String)>>> {
     let sql = "SELECT created_at, id FROM jobs WHERE status = 'queued' AND held = 0 AND tenant_id = $1
                ORDER BY created_at, id LIMIT $2";
     let queue = |(held, _, tenant): (u32, i64, String)| {
-        let waiting = tx.query(sql, params![tenant, limit], |row| {
-            Ok((row.get("created_at")?, row.get("id")?))
+        let waiting = tx.query(sql, params![&tenant, limit], |row| {
+            Ok((row.get("created_at")?, row.get("id")?, tenant.clone()))
         })?;
         Ok(Queue {
             held: held as usize,
@@ -93,7 +135,7 @@ pub fn any_queued(tx: &mut Tx<'_>) -> Result<bool> {
 mod tests {
     use super::*;
     use crate::domain::{DeploymentId, TenantId};
-    use crate::store::ops::fixture::{Db, at};
+    use crate::store::ops::fixture::{Db, LEASE, at};
 
     fn tenant(db: &Db) -> (TenantId, DeploymentId) {
         let tenant = db.tenant();
@@ -101,7 +143,7 @@ mod tests {
     }
 
     fn claimed(db: &Db, limit: usize) -> Vec<Job> {
-        db.run(|tx| claim(tx, limit, "token", at(9)))
+        db.run(|tx| claim(tx, limit, LEASE, at(9)))
     }
 
     #[test]
@@ -143,7 +185,7 @@ mod tests {
                 db.job(crowd, "queued", number);
                 db.job(other, "completed", number);
             }
-            let (taken, work) = db.work(|tx| claim(tx, 4, "token", at(9)));
+            let (taken, work) = db.work(|tx| claim(tx, 4, LEASE, at(9)));
             assert_eq!(taken.len(), 4);
             let (queued, look) = db.work(any_queued);
             assert!(queued && look < 100, "{look}");

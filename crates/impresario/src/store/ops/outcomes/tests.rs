@@ -14,7 +14,7 @@ use crate::{
     store::{
         ops::{
             fires::{LedgerRow, Realigned, catch_up, fire_due, history, realign, wake_all},
-            fixture::{Db, at},
+            fixture::{Db, LEASE, at},
             jobs,
             schedules::{Change, ChangeOutcome},
             secrets::SealedSecret,
@@ -93,7 +93,7 @@ impl Stage {
     }
 
     fn claim(&self, now: jiff::Timestamp) -> JobId {
-        let claimed = self.db.run(|tx| jobs::claim(tx, 10, "token", now));
+        let claimed = self.db.run(|tx| jobs::claim(tx, 10, LEASE, now));
         assert_eq!(claimed.len(), 1, "{claimed:?}");
         claimed[0].id
     }
@@ -102,7 +102,7 @@ impl Stage {
         let moment = self.moment(now);
         assert!(
             self.db
-                .run(|tx| jobs::finish(tx, (job, "token"), ending, &moment))
+                .run(|tx| jobs::finish(tx, (job, "token"), ending, || moment))
         );
     }
 

@@ -13,7 +13,7 @@ use crate::{
     store::ops::{
         Moment, deployments,
         fires::{self, Fired},
-        fixture::{Db, at},
+        fixture::{Db, LEASE, at},
         schedules::{self, Change, ChangeOutcome},
     },
 };
@@ -52,7 +52,9 @@ fn exported(name: &str, input_schema: Option<Value>) -> ExportedWorkflow {
 /// Notes that a deployment of workflows with a schema is built.
 fn build(db: &Db, deployment: &Deployment, names: &[&str], verdicts: &[Verdict]) {
     let workflows: Vec<_> = names.iter().map(|name| exported(name, Some(json!({})))).collect();
-    db.run(|tx| deployments::built(tx, deployment, (&workflows, verdicts), (|| db.id(), at(MADE))));
+    db.run(|tx| deployments::begin_build(tx, deployment.id, LEASE));
+    let held = (deployment, LEASE.token);
+    assert!(db.run(|tx| deployments::built(tx, held, (&workflows, verdicts), (|| db.id(), at(MADE)))));
 }
 
 fn deploy(db: &Db, tenant: TenantId, names: &[&str], verdicts: &[Verdict]) -> DeploymentId {
@@ -196,7 +198,9 @@ fn what_takes_everything_clears_every_verdict_of_its_own_schedules() {
     let lax = accepted(&db, tenant);
     let built = |deployment: &Deployment| {
         let workflows = [exported("w", None)];
-        db.run(|tx| deployments::built(tx, deployment, (&workflows, &[]), (|| db.id(), at(MADE))));
+        db.run(|tx| deployments::begin_build(tx, deployment.id, LEASE));
+        let held = (deployment, LEASE.token);
+        assert!(db.run(|tx| deployments::built(tx, held, (&workflows, &[]), (|| db.id(), at(MADE)))));
     };
     built(&lax);
     assert_eq!(read(&db, id).params_check, check(lax.id, None));

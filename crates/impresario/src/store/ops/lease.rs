@@ -1,0 +1,29 @@
+//! What a holder has for a while: a token that each of its writes must show, and where several nodes share the database, an
+//! end that it puts off as long as it lives.
+
+use std::time::Duration;
+
+use crate::store::{error::Result, tx::Tx};
+
+/// What something is claimed under.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease<'a> {
+    /// Unique to the claim: what was claimed is written to by nobody who cannot show it.
+    pub token: &'a str,
+    /// How long the claim lasts unless it is extended. It counts only where leases have an end: see
+    /// [`Dialect::lease_clock`](crate::store::Dialect::lease_clock).
+    pub length: Duration,
+}
+
+impl Lease<'_> {
+    /// When it ends if it begins now, in milliseconds on the clock of leases; nothing where leases have no end.
+    pub(super) fn until(self, tx: &mut Tx<'_>) -> Result<Option<i64>> {
+        until(tx, self.length)
+    }
+}
+
+/// As [`Lease::until`], for a lease that is extended.
+pub(super) fn until(tx: &mut Tx<'_>, length: Duration) -> Result<Option<i64>> {
+    let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
+    Ok(tx.lease_clock()?.map(|now| now.saturating_add(length)))
+}
