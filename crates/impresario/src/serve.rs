@@ -66,12 +66,12 @@ async fn keep_time(app: &App, shutdown: &CancellationToken) {
 }
 
 /// What this node leaves to others must have others.
-fn check_roles(app: &App) -> anyhow::Result<()> {
+fn check_roles(settings: &Settings) -> anyhow::Result<()> {
     anyhow::ensure!(
-        app.store.is_shared() || app.settings.roles.are_all(),
+        settings.database.is_some() || settings.roles.are_all(),
         "roles is {}: on the embedded database there is no other node to do the rest; leave the setting out, or share a \
          database on PostgreSQL",
-        app.settings.roles
+        settings.roles
     );
     Ok(())
 }
@@ -117,8 +117,8 @@ impl Server {
             .await
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context("the address that was taken")?;
+        check_roles(&settings)?;
         let app = Arc::new(App::open(settings).await?);
-        check_roles(&app)?;
         worker::recover(&app).await?;
         builds::recover(&app).await?;
         outbox::recover(&app).await?;
@@ -225,6 +225,21 @@ impl Signals {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn the_one_server_of_an_embedded_database_has_every_role() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Settings {
+            data_dir: folder.path().to_owned(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            roles: crate::config::Roles::parse("api,worker").unwrap(),
+            ..Settings::default()
+        };
+        let error = Server::start(settings).await.unwrap_err().to_string();
+        for part in ["roles is api,worker", "embedded", "PostgreSQL"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 
     #[tokio::test]
     async fn an_address_that_comes_free_soon_is_taken_and_one_that_does_not_is_refused() {

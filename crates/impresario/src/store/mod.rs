@@ -106,10 +106,7 @@ impl Store {
     /// is an earlier server's for that alone. Where there are none, a server settles at its start what it finds.
     #[must_use]
     pub fn is_shared(&self) -> bool {
-        match &*self.engine {
-            Engine::Sqlite(_) => false,
-            Engine::Postgres(_) => true,
-        }
+        self.dialect() == Dialect::Postgres
     }
 
     /// Why nothing can be written, as far as the newest commit tells; `None` where it went through.

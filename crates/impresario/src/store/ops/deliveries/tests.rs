@@ -225,7 +225,6 @@ fn what_a_node_left_is_freed_and_sent_again_under_the_same_id() {
     let first = outbox.claim(1);
     let id = first[0].id.to_string();
     let expired = |now| outbox.db.run(|tx| expired(tx, now, 9));
-    assert!(expired(i64::MAX).is_empty(), "a lease without an end");
     outbox.db.sql("UPDATE deliveries SET lease_until = 100", &[]);
     assert!(expired(99).is_empty());
     assert!(!outbox.db.run(|tx| reap(tx, &id, 99, at(2))));

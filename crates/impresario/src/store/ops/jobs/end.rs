@@ -31,16 +31,12 @@ pub(super) fn try_lock(tx: &mut Tx<'_>, job: &str) -> Result<bool> {
     if tx.dialect() == Dialect::Sqlite {
         return Ok(true);
     }
-    let claim = tx.dialect().claim();
-    if let Some(schedule) = schedule_of(tx, job)? {
-        let sql = "SELECT id FROM schedules WHERE id = $1";
-        let is_there = tx.query_opt(sql, params![schedule], |_| Ok(()))?.is_some();
-        let locked = tx.query_opt(&format!("{sql}{claim}"), params![schedule], |_| Ok(()))?;
-        if is_there && locked.is_none() {
-            return Ok(false);
-        }
+    if let Some(schedule) = schedule_of(tx, job)?
+        && !schedules::claim(tx, schedule)?
+    {
+        return Ok(false);
     }
-    let sql = format!("SELECT id FROM jobs WHERE id = $1{claim}");
+    let sql = format!("SELECT id FROM jobs WHERE id = $1{}", tx.dialect().claim());
     Ok(tx.query_opt(&sql, params![job], |_| Ok(()))?.is_some())
 }
 

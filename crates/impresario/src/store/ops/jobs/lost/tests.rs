@@ -12,7 +12,10 @@ use crate::{
 
 /// A database with `count` jobs that were claimed at 1 and whose leases end at 100.
 fn claimed(count: i64) -> (Db, Vec<JobId>) {
-    let db = Db::new();
+    claimed_on(Db::new(), count)
+}
+
+fn claimed_on(db: Db, count: i64) -> (Db, Vec<JobId>) {
     let tenant = db.tenant();
     let deployment = db.deployment(tenant, &[]);
     let jobs = (0..count).map(|number| db.job((tenant, deployment), "queued", number));
@@ -72,11 +75,9 @@ fn a_lease_that_runs_keeps_its_job() {
 
 #[test]
 fn a_lease_without_an_end_is_none_of_the_reaper_s() {
-    let (db, jobs) = claimed(1);
-    assert_eq!(
-        db.run(|tx| heartbeat(tx, &[(jobs[0], "token".to_owned())], LEASE.length)),
-        []
-    );
+    let (db, jobs) = claimed_on(Db::embedded(), 1);
+    let held = [(jobs[0], "token".to_owned())];
+    assert_eq!(db.run(|tx| heartbeat(tx, &held, LEASE.length)), []);
     assert!(db.run(|tx| expired(tx, i64::MAX, 9)).is_empty());
 }
 
@@ -119,7 +120,7 @@ fn a_job_that_cannot_be_read_is_failed_and_stops_nobody() {
 
 #[test]
 fn the_look_for_what_has_expired_reads_no_history() {
-    let (db, jobs) = claimed(1);
+    let (db, jobs) = claimed_on(Db::embedded(), 1);
     let (found, few) = db.work(|tx| expired(tx, 100, 9));
     assert_eq!(found, [jobs[0].to_string()]);
     let tenant = db.tenant();
