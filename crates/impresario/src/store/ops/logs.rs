@@ -4,9 +4,8 @@ use jiff::Timestamp;
 
 use crate::domain::{JobId, TenantId};
 use crate::store::{
-    Dialect,
     error::Result,
-    ops::query::Query,
+    ops::{query::Query, tenants},
     tx::{Tx, params},
 };
 
@@ -54,10 +53,7 @@ pub fn append(
         return Ok(false);
     }
     // The tenant's jobs count their lines together, so they take turns.
-    if tx.dialect() == Dialect::Postgres {
-        let sql = format!("SELECT id FROM tenants WHERE id = $1{lock}");
-        tx.query(&sql, params![tenant], |_| Ok(()))?;
-    }
+    tenants::lock(tx, tenant)?;
     let sql = "SELECT number FROM job_logs WHERE tenant_id = $1 ORDER BY number DESC LIMIT 1";
     let last = tx.query_opt(sql, params![tenant], |row| row.get::<i64>("number"))?;
     for (number, line) in (last.unwrap_or(0) + 1..).zip(lines) {

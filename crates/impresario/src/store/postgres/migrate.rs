@@ -36,6 +36,12 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/postgres/0002_policies.sql"),
         oldest: 2,
     },
+    Migration {
+        version: 3,
+        name: "leases",
+        sql: include_str!("../../../migrations/postgres/0003_leases.sql"),
+        oldest: 3,
+    },
 ];
 
 /// Taken by whoever migrates, so that two of them come one after the other. Any number that nobody else uses.

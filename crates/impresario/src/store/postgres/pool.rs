@@ -93,10 +93,7 @@ impl Postgres {
     /// Where it cannot be reached or used, as a sentence that says what to do.
     pub(in crate::store) async fn open(target: &Target, dir: &Path, access: Access) -> Result<Self> {
         let lock = match access {
-            Access::Server => {
-                directory::create_private(dir)?;
-                Some(directory::lock(dir)?)
-            }
+            Access::Server => Some(directory::hold(dir)?),
             Access::Tool => None,
         };
         let client = connect(target, None).await?;

@@ -175,6 +175,10 @@ impl Server {
         command
             .args(["--job-slots", &self.setup.job_slots.to_string()])
             .args(["--shutdown-grace-seconds", &self.setup.grace_seconds.to_string()]);
+        if self.database.is_some() {
+            // What a killed server held comes free when its lease has run out.
+            command.args(["--lease-seconds", "2"]);
+        }
         if let Some(chromium) = &self.setup.chromium {
             command.arg("--chromium").arg(chromium);
         }
