@@ -21,6 +21,7 @@ pub mod ids;
 pub mod keys;
 pub mod params;
 pub mod quickstart;
+pub mod restored;
 pub mod runner;
 pub mod scheduler;
 pub mod secrets;

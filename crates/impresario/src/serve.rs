@@ -6,7 +6,7 @@ use anyhow::Context;
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use crate::{api, app::App, builds, config::Settings, delivery::outbox, scheduler, worker};
+use crate::{api, app::App, builds, config::Settings, delivery::outbox, restored, scheduler, worker};
 
 /// How long the rest may take to write down where it stands once the runs have ended.
 const LAST_WRITES: Duration = Duration::from_secs(10);
@@ -50,6 +50,8 @@ impl Server {
             .with_context(|| format!("cannot listen on {listen}"))?;
         let address = listener.local_addr().context("the address that was taken")?;
         let app = Arc::new(App::open(settings).await?);
+        // First: by then nothing may fire or run that may have before.
+        restored::settle(&app).await?;
         worker::recover(&app).await?;
         outbox::recover(&app).await?;
 

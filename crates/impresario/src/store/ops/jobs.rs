@@ -2,9 +2,11 @@
 
 mod claim;
 mod list;
+mod restored;
 
 pub use claim::{any_queued, claim};
 pub use list::{JobFilter, JobSummary, list};
+pub use restored::end_restored;
 
 use jiff::Timestamp;
 

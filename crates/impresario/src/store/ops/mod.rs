@@ -13,6 +13,7 @@ pub mod jobs;
 pub mod logs;
 mod outcomes;
 mod query;
+pub mod restored;
 pub mod schedules;
 pub mod secrets;
 pub mod settings;

@@ -1,5 +1,8 @@
 //! What the database must know of the server on it: a few names, each with a value.
 
+use jiff::Timestamp;
+
+use crate::domain::rfc3339;
 use crate::store::{
     error::Result,
     tx::{Tx, params},
@@ -8,6 +11,8 @@ use crate::store::{
 const KEY_ID: &str = "secret_key_id";
 const INSTANCE: &str = "instance";
 const TZDB_VERSION: &str = "tzdb_version";
+/// Marks a database that was put back from a backup and is not settled yet: the instant of the backup.
+pub(in crate::store) const RESTORED_FROM: &str = "restored_from";
 const WRITE_CHECK: &str = "write_check";
 
 /// The value of a setting.
@@ -50,12 +55,15 @@ pub fn key_state(tx: &mut Tx<'_>) -> Result<KeyState> {
 }
 
 /// What marks the processes of this database's server: made once, and the same by whatever path the data directory is
-/// reached. `new` is taken where there is none yet.
+/// reached. `new` is taken where there is none yet, and in a database that was put back from a backup: the server that
+/// the backup was made of may still run on this machine, and its runs are none of the new one's business.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn instance(tx: &mut Tx<'_>, new: &str) -> Result<String> {
-    if let Some(known) = get(tx, INSTANCE)? {
+    if get(tx, RESTORED_FROM)?.is_none()
+        && let Some(known) = get(tx, INSTANCE)?
+    {
         return Ok(known);
     }
     set(tx, INSTANCE, new)?;
@@ -84,6 +92,42 @@ pub fn tzdb_version(tx: &mut Tx<'_>) -> Result<Option<String>> {
 /// What the engine refuses.
 pub fn record_tzdb_version(tx: &mut Tx<'_>, version: &str) -> Result<()> {
     set(tx, TZDB_VERSION, version)
+}
+
+/// The mark of a database that was put back from a backup and is not settled yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoredFrom {
+    /// The instant of the backup, or up to which its settling has begun already; `None` where it cannot be read, which
+    /// must not make the mark less of one.
+    pub at: Option<Timestamp>,
+}
+
+/// Whether the database was put back from a backup.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn restored_from(tx: &mut Tx<'_>) -> Result<Option<RestoredFrom>> {
+    let mark = get(tx, RESTORED_FROM)?;
+    Ok(mark.map(|text| RestoredFrom {
+        at: text.parse().ok(),
+    }))
+}
+
+/// Marks the database as put back from a backup of the instant `at`, or as settled up to it in part.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn mark_restored(tx: &mut Tx<'_>, at: Timestamp) -> Result<()> {
+    set(tx, RESTORED_FROM, &rfc3339(at))
+}
+
+/// Takes the mark away: all is settled.
+///
+/// # Errors
+/// What the engine refuses.
+pub(super) fn unmark_restored(tx: &mut Tx<'_>) -> Result<()> {
+    let sql = "DELETE FROM settings WHERE name = $1";
+    tx.execute(sql, params![RESTORED_FROM]).map(|_| ())
 }
 
 /// The smallest write there is, to see whether one goes through. The engine writes the page although nothing changes.
