@@ -153,6 +153,9 @@ fn fill(source: &Path, draft: &Path, clock: &dyn Clock, meanwhile: impl FnMut())
     // Locks are of no use on a file that nobody else knows, and not every file system of a backup has them.
     let mut to = Connection::open_with_flags_and_vfs(draft, flags, c"unix-none")
         .map_err(|error| failed(draft, &error))?;
+    // Its header says that it has a log; only a database that one connection has for itself can have one without locks.
+    to.pragma_update(None, "locking_mode", "EXCLUSIVE")
+        .map_err(|error| failed(draft, &error))?;
     let (schema, at) =
         copy_pages(&from, &mut to, clock, meanwhile).map_err(|error| match error.sqlite_error_code() {
             Some(ErrorCode::DiskFull) => failed(draft, &"no space is left for the backup"),

@@ -105,7 +105,7 @@ fn a_backup_overwrites_nothing_and_says_what_is_in_its_way() {
     assert_eq!(std::fs::read_to_string(at("taken")).unwrap(), "mine");
     // Somebody takes the name while the copy is made.
     let late = copy_while(&path, &at("late"), &clock(), || {
-        std::fs::write(at("late"), "theirs").unwrap()
+        std::fs::write(at("late"), "theirs").unwrap();
     });
     assert!(late.unwrap_err().to_string().contains("overwrites nothing"));
     assert_eq!(std::fs::read_to_string(at("late")).unwrap(), "theirs");
