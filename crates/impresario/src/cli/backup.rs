@@ -22,7 +22,7 @@ pub(super) struct BackupOptions {
 /// The settings, where they name a database.
 fn settings(flags: &Flags) -> anyhow::Result<Settings> {
     let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
-    if !settings.database_path().exists() {
+    if settings.database.is_none() && !settings.database_path().exists() {
         bail!(
             "there is no database in {}: is --data-dir right?",
             settings.data_dir.display()
@@ -43,6 +43,13 @@ fn clock(settings: &Settings) -> anyhow::Result<SharedClock> {
 
 pub(super) async fn backup(flags: &Flags, options: BackupOptions) -> anyhow::Result<()> {
     let settings = settings(flags)?;
+    if let Some(target) = &settings.database {
+        bail!(
+            "this copies the embedded database, and the settings name {}: use `pg_dump`, and `impresario restored` before \
+             the first start on a database that it was put back into",
+            target.shown()
+        );
+    }
     let clock = clock(&settings)?;
     let (source, target) = (settings.database_path(), options.file.clone());
     let copied =
@@ -73,9 +80,10 @@ pub(super) async fn backup(flags: &Flags, options: BackupOptions) -> anyhow::Res
 pub(super) async fn restored(flags: &Flags) -> anyhow::Result<()> {
     let settings = settings(flags)?;
     let now = clock(&settings)?.now();
-    // As a server, for its lock: what is settled at a start must not change under one that runs. A database that several
-    // nodes share has no such lock: that none of them runs has to be asked there, in this place.
-    let store = Store::open(&settings.data_dir, Access::Server)
+    // As a server, for its lock: what is settled at a start must not change under one that runs.
+    // A database that nodes share has no such lock: that none of them runs is to be asked here, before the write.
+    let store = Store::of(settings.database.as_ref(), &settings.data_dir, Access::Server)
+        .await
         .context("only a database on which no server runs can be marked as restored")?;
     store
         .write("mark_restored", move |tx| ops::settings::mark_restored(tx, now))
