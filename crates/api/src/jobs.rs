@@ -106,7 +106,7 @@ pub struct Job {
     pub fire_at: Option<String>,
     /// 1, and one more for each time it went back to the queue before its code had started.
     pub attempt: u32,
-    /// The kind of failure, e.g. `workflow`, `timeout`, `worker_lost`.
+    /// The kind of failure, e.g. `workflow`, `timeout`, `worker_lost`, `restored`.
     pub failure_class: Option<String>,
 }
 

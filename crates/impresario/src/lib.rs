@@ -23,6 +23,7 @@ pub mod keys;
 pub mod params;
 pub mod quickstart;
 pub mod reaper;
+pub mod restored;
 pub mod runner;
 pub mod scheduler;
 pub mod secrets;

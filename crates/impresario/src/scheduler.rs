@@ -35,7 +35,7 @@ const CATCH_UP_BATCH: usize = 50;
 const CORRECTION: SignedDuration = SignedDuration::from_secs(1);
 
 /// Before this the clock of a machine has not been set yet (many begin at 1970): what it names is not acted on.
-const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
+pub(crate) const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
 /// Fires until `shutdown`.
 pub async fn run(app: &App, shutdown: &CancellationToken) {

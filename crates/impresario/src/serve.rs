@@ -12,7 +12,7 @@ use crate::{
     builds,
     config::{Role, Settings},
     delivery::outbox,
-    hints, reaper, scheduler, worker,
+    hints, reaper, restored, scheduler, worker,
 };
 
 /// How long the rest may take to write down where it stands once the runs have ended.
@@ -119,6 +119,8 @@ impl Server {
         let address = listener.local_addr().context("the address that was taken")?;
         check_roles(&settings)?;
         let app = Arc::new(App::open(settings).await?);
+        // First: by then nothing may fire or run that may have before.
+        restored::settle(&app).await?;
         worker::recover(&app).await?;
         builds::recover(&app).await?;
         outbox::recover(&app).await?;

@@ -1,6 +1,7 @@
 //! The command line: what was typed, and which part of the program does it.
 
 pub(crate) mod admin;
+mod backup;
 mod database;
 mod schedules;
 mod telemetry;
@@ -38,6 +39,11 @@ enum Command {
     /// Make API keys
     #[command(subcommand)]
     ApiKey(admin::ApiKeyCommand),
+    /// Copy the embedded database to a file, also while a server runs on it
+    Backup(backup::BackupOptions),
+    /// Say that this database was put back from an older backup: what came due since is written down as missed, and does
+    /// not fire again
+    Restored,
     /// Schedules as code: keep a server's schedules in a file
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
@@ -58,6 +64,8 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Migrate => done(database::migrate(&cli.flags).await),
         Command::Tenant(command) => done(admin::tenant(&cli.flags, command).await),
         Command::ApiKey(command) => done(admin::api_key(&cli.flags, command).await),
+        Command::Backup(options) => done(backup::backup(&cli.flags, options).await),
+        Command::Restored => done(backup::restored(&cli.flags).await),
         Command::Schedules(command) => schedules::run(command).await,
     };
     match outcome {

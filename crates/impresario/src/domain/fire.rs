@@ -51,6 +51,8 @@ pub enum MissedReason {
     Retired,
     /// The schedule had disabled itself.
     PausedByLimit,
+    /// The database was put back from an older backup: it may have fired, and nobody can know.
+    Restored,
 }
 
 impl MissedReason {
@@ -63,6 +65,7 @@ impl MissedReason {
             Self::OverLimit => "over_limit",
             Self::Retired => "retired",
             Self::PausedByLimit => "paused_by_limit",
+            Self::Restored => "restored",
         }
     }
 
@@ -75,6 +78,9 @@ impl MissedReason {
             Self::OverLimit => "more instants were missed than are made up for",
             Self::Retired => "it was taken back before it fired, by a change or a pause of the schedule",
             Self::PausedByLimit => "the schedule had disabled itself at its limit of failures in a row",
+            Self::Restored => {
+                "the database was put back from an older backup: it may have fired before, so it does not fire again"
+            }
         }
     }
 }

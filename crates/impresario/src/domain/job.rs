@@ -196,6 +196,18 @@ impl Ending {
         }
     }
 
+    /// How a job ends that was unfinished in a backup that was put back.
+    #[must_use]
+    pub fn restored() -> Self {
+        Self::Failed {
+            class: "restored".to_owned(),
+            error: "this job was unfinished in the backup from which the database was put back; it may have run since, \
+                    so it does not run again"
+                .to_owned(),
+            stack: None,
+        }
+    }
+
     /// The status it leads to.
     #[must_use]
     pub fn status(&self) -> JobStatus {

@@ -157,7 +157,7 @@ pub fn counts_against(failure_class: &str) -> bool {
     // The names are those of `failure_class` in the API.
     !matches!(
         failure_class,
-        "worker_lost" | "internal" | "runner" | "browser" | "configuration"
+        "worker_lost" | "internal" | "runner" | "browser" | "configuration" | "restored"
     )
 }
 
@@ -248,7 +248,14 @@ mod tests {
         ] {
             assert!(counts_against(class), "{class}");
         }
-        for class in ["worker_lost", "internal", "runner", "browser", "configuration"] {
+        for class in [
+            "worker_lost",
+            "internal",
+            "runner",
+            "browser",
+            "configuration",
+            "restored",
+        ] {
             assert!(!counts_against(class), "{class}");
         }
     }

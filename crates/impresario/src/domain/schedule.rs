@@ -246,6 +246,21 @@ impl Schedule {
         })
     }
 
+    /// All that has come by `until` and is not accounted for, whatever its share of the spread and the misfire policy:
+    /// oldest first.
+    #[must_use]
+    pub fn come_by(&self, until: Timestamp) -> Vec<Range> {
+        let timing = &self.draft.timing;
+        let before = self.before_begin(until).map(|missed| missed.range);
+        let come = self.first_owed(until).filter(|first| *first <= until);
+        let come = come.map(|first| {
+            // The cursor counts even where the pattern, under other rules of its zone, does not name it any more.
+            let last = timing.latest_until(until).filter(|last| *last >= first);
+            Range::count(timing, first, last.unwrap_or(first))
+        });
+        before.into_iter().chain(come).collect()
+    }
+
     /// Whether the cursor lies before the pattern began, and is not just coming: what comes while somebody looks, fires.
     fn is_doubtful(&self, cursor: Timestamp, now: Timestamp) -> bool {
         // A begin that lies ahead says only that one of the two clocks was wrong, and not which.

@@ -3,6 +3,7 @@
 //! An operation is a plain function over a [`Tx`], in a file per family of tables; [`Store::write`] and
 //! [`Store::read`] run one. The engine decides nothing: policy comes in as values and pure functions.
 
+pub mod backup;
 mod directory;
 mod engine;
 mod error;

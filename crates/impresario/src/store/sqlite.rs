@@ -27,7 +27,7 @@ use super::{
 const OLDEST_SQLITE: i32 = 3_051_003;
 
 /// How long a connection waits for another process's write before it gives up.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The most operations that share one commit.
 const MOST_IN_A_COMMIT: usize = 256;

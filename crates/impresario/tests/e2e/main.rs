@@ -28,6 +28,7 @@ mod support;
 
 mod as_code;
 mod as_code_refusals;
+mod backups;
 mod behaviour;
 mod breaker;
 mod callbacks;

@@ -5,6 +5,7 @@ mod ledger;
 #[cfg(test)]
 mod properties;
 mod realign;
+mod restored;
 #[cfg(test)]
 mod tests;
 
@@ -16,6 +17,7 @@ pub use self::{
     catch_up::{any_ready, catch_up, wake_all},
     ledger::{LedgerRow, history},
     realign::{Realigned, realign},
+    restored::{WrittenOff, write_off},
 };
 pub(super) use self::{
     catch_up::{retire as retire_catch_up, wake},
@@ -251,8 +253,13 @@ fn fire_instant(
         // It was missed: a share of the spread that a change or a clock has put ahead has no part in it.
         Kind::CatchUp => schedule.due_at(at).min(moment.now),
     };
-    if kind == Kind::Live {
-        ledger::cut_out(tx, schedule, at)?;
+    if let Some(missed) = ledger::missed_around(tx, schedule.id, at)? {
+        if missed.written_off {
+            return Ok(Outcome::Nothing);
+        }
+        if kind == Kind::Live {
+            ledger::cut_out(tx, schedule, missed.range, at)?;
+        }
     }
     if !ledger::claim_instant(tx, schedule, (at, due_at), (missed, moment.now))? {
         return Ok(Outcome::Nothing);

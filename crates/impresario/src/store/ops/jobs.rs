@@ -6,6 +6,7 @@ mod end;
 mod held;
 mod list;
 mod lost;
+mod restored;
 
 use jiff::Timestamp;
 
@@ -17,6 +18,7 @@ pub use self::{
     held::{heartbeat, requeue, start},
     list::{JobFilter, JobSummary, list},
     lost::{Recovered, Settled, expired, reap, recover},
+    restored::end_restored,
 };
 use super::secrets::{self, SealedSecret};
 use crate::domain::{Job, JobId, JobStatus, NewJob, ScheduleId, SecretId, TenantId};

@@ -14,6 +14,7 @@ mod lease;
 pub mod logs;
 mod outcomes;
 mod query;
+pub mod restored;
 pub mod schedules;
 pub mod secrets;
 pub mod settings;

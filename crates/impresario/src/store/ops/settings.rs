@@ -1,5 +1,8 @@
 //! What the database must know of the server on it: a few names, each with a value.
 
+use jiff::Timestamp;
+
+use crate::domain::rfc3339;
 use crate::store::{
     error::Result,
     tx::{Tx, params},
@@ -8,6 +11,8 @@ use crate::store::{
 const KEY_ID: &str = "secret_key_id";
 const INSTANCE: &str = "instance";
 const TZDB_VERSION: &str = "tzdb_version";
+/// Marks a database that was put back from a backup and is not settled yet: the instant of the backup.
+pub(in crate::store) const RESTORED_FROM: &str = "restored_from";
 const WRITE_CHECK: &str = "write_check";
 
 /// The value of a setting.
@@ -49,12 +54,17 @@ pub fn key_state(tx: &mut Tx<'_>) -> Result<KeyState> {
     })
 }
 
-/// What marked the processes of an embedded database's server before that was kept in a file beside it.
+/// What marked the processes of an embedded database's server before that was kept in a file beside it. Not in a database
+/// that was put back from a backup: the server that the backup was made of may still run on this machine, and its runs are
+/// none of the new one's business.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn instance(tx: &mut Tx<'_>) -> Result<Option<String>> {
-    get(tx, INSTANCE)
+    match get(tx, RESTORED_FROM)? {
+        Some(_) => Ok(None),
+        None => get(tx, INSTANCE),
+    }
 }
 
 /// Writes down the id of the key that secrets are sealed under, where none is on record; says which one is. Of several
@@ -92,6 +102,52 @@ pub fn tzdb_version(tx: &mut Tx<'_>) -> Result<Option<String>> {
 /// What the engine refuses.
 pub fn record_tzdb_version(tx: &mut Tx<'_>, version: &str) -> Result<()> {
     set(tx, TZDB_VERSION, version)
+}
+
+/// The mark of a database that was put back from a backup and is not settled yet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RestoredFrom {
+    /// The instant of the backup, or up to which its settling has begun already; `None` where it cannot be read, which
+    /// must not make the mark less of one.
+    pub at: Option<Timestamp>,
+}
+
+/// Whether the database was put back from a backup.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn restored_from(tx: &mut Tx<'_>) -> Result<Option<RestoredFrom>> {
+    let mark = get(tx, RESTORED_FROM)?;
+    Ok(mark.map(|text| RestoredFrom {
+        at: text.parse().ok(),
+    }))
+}
+
+/// Marks the database as put back from a backup of the instant `at`, or as settled up to it in part.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn mark_restored(tx: &mut Tx<'_>, at: Timestamp) -> Result<()> {
+    set(tx, RESTORED_FROM, &rfc3339(at))
+}
+
+/// Whether the database is marked still, once nobody else can settle it until this operation has ended: of several nodes
+/// that begin at once another may have come to the end of it.
+pub(super) fn is_marked_restored(tx: &mut Tx<'_>) -> Result<bool> {
+    let sql = format!(
+        "SELECT value FROM settings WHERE name = $1{}",
+        tx.dialect().lock()
+    );
+    Ok(tx.query_opt(&sql, params![RESTORED_FROM], |_| Ok(()))?.is_some())
+}
+
+/// Takes the mark away: all is settled.
+///
+/// # Errors
+/// What the engine refuses.
+pub(super) fn unmark_restored(tx: &mut Tx<'_>) -> Result<()> {
+    let sql = "DELETE FROM settings WHERE name = $1";
+    tx.execute(sql, params![RESTORED_FROM]).map(|_| ())
 }
 
 /// The smallest write there is, to see whether one goes through. The engine writes the page although nothing changes.

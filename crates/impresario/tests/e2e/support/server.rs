@@ -85,7 +85,14 @@ impl Setup {
     }
 
     pub(crate) fn start(self) -> Server {
-        Server::start(self)
+        let mut server = Server::unstarted(self);
+        server.start_again();
+        server
+    }
+
+    /// With a folder of its own, in which a data directory may be put before it is started.
+    pub(crate) fn unstarted(self) -> Server {
+        Server::unstarted(self)
     }
 }
 
@@ -117,13 +124,13 @@ struct Running {
 }
 
 impl Server {
-    fn start(setup: Setup) -> Self {
+    fn unstarted(setup: Setup) -> Self {
         let dir = TempDir::new().unwrap();
         std::fs::create_dir(dir.path().join("bin")).unwrap();
         if let Some(instant) = setup.clock {
             std::fs::write(dir.path().join("clock"), instant).unwrap();
         }
-        let mut server = Self {
+        let server = Self {
             setup,
             dir,
             address: Arc::new(Mutex::new(SocketAddr::from(([127, 0, 0, 1], 0)))),
@@ -133,7 +140,6 @@ impl Server {
         if server.database.is_some() {
             server.cli(&["migrate"]);
         }
-        server.start_again();
         server
     }
 
@@ -164,6 +170,9 @@ impl Server {
         if let Some(database) = &self.database {
             command.env("IMPRESARIO_DATABASE_URL", database.url());
         }
+        if self.setup.clock.is_some() {
+            command.env("IMPRESARIO_CLOCK_FILE", self.dir.path().join("clock"));
+        }
         if self.setup.private_callbacks {
             command.env("IMPRESARIO_ALLOW_PRIVATE_CALLBACKS", "127.0.0.0/8");
         }
@@ -182,15 +191,19 @@ impl Server {
         if let Some(chromium) = &self.setup.chromium {
             command.arg("--chromium").arg(chromium);
         }
-        if self.setup.clock.is_some() {
-            command.arg("--clock-file").arg(self.dir.path().join("clock"));
-        }
         command
     }
 
     /// Starts it on the data directory as it stands, and waits for the ready line.
     #[track_caller]
     pub(crate) fn start_again(&mut self) {
+        self.launch();
+        self.wait_ready();
+    }
+
+    /// Starts it, and does not wait until it is ready.
+    #[track_caller]
+    pub(crate) fn launch(&mut self) {
         assert!(self.running.is_none(), "it runs already");
         let mut child = self
             .serve_command()
@@ -206,6 +219,10 @@ impl Server {
             stdout,
             stderr,
         });
+    }
+
+    #[track_caller]
+    fn wait_ready(&mut self) {
         let line = wait_for("the ready line", PATIENCE, || {
             let running = self.running.as_mut().unwrap();
             if let Some(line) = running.stdout.lock().unwrap().first() {

@@ -185,20 +185,21 @@ pub fn wake_all(tx: &mut Tx<'_>) -> Result<()> {
 
 /// Writes down as missed what a schedule will not make up for any more.
 pub(in crate::store::ops) fn retire(tx: &mut Tx<'_>, schedule: &Schedule, moment: &Moment<'_>) -> Result<()> {
+    for range in take_all(tx, schedule)? {
+        let reason = MissedReason::Retired;
+        ledger::record_missed(tx, schedule, Missed { range, reason }, moment.now)?;
+    }
+    Ok(())
+}
+
+/// What a schedule has yet to make up for, oldest first, taken off the list.
+pub(super) fn take_all(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<Vec<Range>> {
     let sql = "SELECT from_at, until_at FROM catch_ups WHERE schedule_id = $1 ORDER BY until_at";
     let left = tx.query(sql, params![schedule.id], |row| {
-        Ok((
-            row.get::<Timestamp>("from_at")?,
-            row.get::<Timestamp>("until_at")?,
-        ))
+        let (from, until) = (row.get("from_at")?, row.get("until_at")?);
+        Ok(Range::count(&schedule.draft.timing, from, until))
     })?;
-    for (from, until) in left {
-        let missed = Missed {
-            range: Range::count(&schedule.draft.timing, from, until),
-            reason: MissedReason::Retired,
-        };
-        ledger::record_missed(tx, schedule, missed, moment.now)?;
-    }
     let sql = "DELETE FROM catch_ups WHERE schedule_id = $1";
-    tx.execute(sql, params![schedule.id]).map(|_| ())
+    tx.execute(sql, params![schedule.id])?;
+    Ok(left)
 }

@@ -71,16 +71,66 @@ fn row_at(
     })
 }
 
+/// A row of missed instants.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MissedRow {
+    /// Which they are.
+    pub(super) range: Range,
+    /// Whether they may have fired all the same, after a backup that was put back: then they never fire, whatever the
+    /// clock does and whatever the pattern becomes.
+    pub(super) written_off: bool,
+}
+
+/// The missed instants among which `at` stands.
+pub(super) fn missed_around(
+    tx: &mut Tx<'_>,
+    schedule: ScheduleId,
+    at: Timestamp,
+) -> Result<Option<MissedRow>> {
+    let sql =
+        "SELECT fire_at, missed_until, missed, reason FROM fires WHERE schedule_id = $1 AND fire_at <= $2
+               ORDER BY fire_at DESC LIMIT 1";
+    let row = tx.query_opt(sql, params![schedule, at], |row| {
+        let until: Option<Timestamp> = row.get("missed_until")?;
+        let (from, count): (Timestamp, u64) = (row.get("fire_at")?, row.get("missed")?);
+        let reason: Option<String> = row.get("reason")?;
+        Ok(until.map(|until| MissedRow {
+            range: Range { from, until, count },
+            written_off: reason.as_deref() == Some(MissedReason::Restored.as_str()),
+        }))
+    })?;
+    Ok(row.flatten().filter(|missed| missed.range.until >= at))
+}
+
+/// Takes what a restored backup had written off back to `until`: nothing after it can have fired.
+pub(super) fn shorten_written_off(tx: &mut Tx<'_>, schedule: &Schedule, until: Timestamp) -> Result<()> {
+    let sql =
+        "DELETE FROM fires WHERE schedule_id = $1 AND outcome = 'missed' AND reason = $2 AND fire_at > $3";
+    let restored = MissedReason::Restored.as_str();
+    tx.execute(sql, params![schedule.id, restored, until])?;
+    let sql = "SELECT fire_at, missed FROM fires
+               WHERE schedule_id = $1 AND outcome = 'missed' AND reason = $2 AND missed_until > $3
+               ORDER BY fire_at";
+    let ahead = tx.query(sql, params![schedule.id, restored, until], |row| {
+        Ok((row.get::<Timestamp>("fire_at")?, row.get::<u64>("missed")?))
+    })?;
+    for (from, counted) in ahead {
+        let timing = &schedule.draft.timing;
+        let last = timing.latest_until(until).filter(|last| *last >= from);
+        let count = last.map_or(counted, |last| Range::count(timing, from, last).count);
+        tx.execute_one(
+            "UPDATE fires SET missed_until = $3, missed = $4 WHERE schedule_id = $1 AND fire_at = $2",
+            params![schedule.id, from, last.unwrap_or(until), count],
+        )?;
+    }
+    Ok(())
+}
+
 /// Cuts an instant that fires after all out of the missed ones among which it stands: a clock was wrong when they were
 /// written down.
-pub(super) fn cut_out(tx: &mut Tx<'_>, schedule: &Schedule, at: Timestamp) -> Result<()> {
-    let Some((from, Some(until), count)) = row_at(tx, schedule.id, at)? else {
-        return Ok(());
-    };
-    let (timing, range) = (&schedule.draft.timing, Range { from, until, count });
-    if until < at {
-        return Ok(());
-    }
+pub(super) fn cut_out(tx: &mut Tx<'_>, schedule: &Schedule, range: Range, at: Timestamp) -> Result<()> {
+    let Range { from, until, .. } = range;
+    let timing = &schedule.draft.timing;
     let (before, after) = match range.is_of(timing) {
         true => (
             timing.previous_before(at).filter(|before| *before >= from),

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::schedules;
+use super::{ledger, schedules};
 use crate::domain::{MissedReason, Range, Schedule, ScheduleId};
 use crate::store::{
     error::Result,
@@ -51,35 +51,54 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
         if schedule.draft.timing.pattern.fault().is_some() {
             continue;
         }
-        let ahead = touched.contains(&schedule.id) || newest(tx, &schedule)?.is_some_and(|at| at > now);
-        let begin = match ahead {
-            true => take_back(tx, &schedule, now)?,
-            false => None,
-        };
-        if !schedule.draft.enabled {
-            continue;
-        }
-        let accounted = match begin {
-            // Later rows, from before the clock went back, say nothing of what lies before them.
-            Some(begin) => begin.checked_sub(SignedDuration::from_millis(1)).ok(),
-            None if ahead || schedule.is_misplaced() => newest_until(tx, &schedule, now)?,
-            None => None,
-        };
-        let cursor = schedule.true_cursor(now, ahead, accounted);
-        let cursor = not_on_record(tx, &schedule, cursor)?;
+        let cursor = put_back(tx, &schedule, touched.contains(&schedule.id), now)?;
         if cursor != schedule.next_fire_at {
             state.moved.push((schedule.id, schedule.next_fire_at, cursor));
-        }
-        // Where fires are spread, the share may have changed with the instants around them.
-        if cursor != schedule.next_fire_at || schedule.set_aside || schedule.draft.timing.jitter_seconds > 0 {
-            schedules::move_cursor(tx, &schedule, cursor)?;
         }
     }
     Ok(state)
 }
 
+/// Puts the cursor of one schedule where it belongs at `now`, and says where that is; `touched` by a clock that was ahead
+/// says that more than its fires lie ahead.
+pub(super) fn put_back(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    touched: bool,
+    now: Timestamp,
+) -> Result<Option<Timestamp>> {
+    let ahead = touched || newest(tx, schedule)?.is_some_and(|at| at > now);
+    let begin = match ahead {
+        true => take_back(tx, schedule, now)?,
+        false => None,
+    };
+    if !schedule.draft.enabled {
+        return Ok(schedule.next_fire_at);
+    }
+    let accounted = match begin {
+        // Later rows, from before the clock went back, say nothing of what lies before them.
+        Some(begin) => begin.checked_sub(SignedDuration::from_millis(1)).ok(),
+        None if ahead || schedule.is_misplaced() => newest_until(tx, schedule, now)?,
+        None => None,
+    };
+    let mut cursor = schedule.true_cursor(now, ahead, accounted);
+    if ahead && let Some(at) = cursor {
+        // What a restored backup has written off does not fire, so it is not what comes next either.
+        cursor = match ledger::missed_around(tx, schedule.id, at)? {
+            Some(missed) if missed.written_off => schedule.draft.timing.next_after(missed.range.until),
+            _ => cursor,
+        };
+    }
+    let cursor = not_on_record(tx, schedule, cursor)?;
+    // Where fires are spread, the share may have changed with the instants around them.
+    if cursor != schedule.next_fire_at || schedule.set_aside || schedule.draft.timing.jitter_seconds > 0 {
+        schedules::move_cursor(tx, schedule, cursor)?;
+    }
+    Ok(cursor)
+}
+
 /// The schedules of which something was written down as missed, or put down to be made up for, that ends ahead of `now`.
-fn touched_by_a_clock_ahead(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeSet<ScheduleId>> {
+pub(super) fn touched_by_a_clock_ahead(tx: &mut Tx<'_>, now: Timestamp) -> Result<BTreeSet<ScheduleId>> {
     let sql = "SELECT schedule_id FROM fires WHERE outcome = 'missed' AND missed_until > $1
                UNION SELECT schedule_id FROM catch_ups WHERE until_at > $1";
     let touched = tx.query(sql, params![now], |row| row.get("schedule_id"))?;

@@ -1,0 +1,96 @@
+//! `backup` and `restored`: a copy of the database, and what is said of one that was put back.
+
+use std::{io::Write as _, path::PathBuf};
+
+use anyhow::{Context, bail};
+use clap::Args;
+
+use super::say;
+use crate::{
+    clock::{self, SharedClock, SystemClock},
+    config::{Flags, Settings},
+    domain::rfc3339,
+    store::{self, Access, Store, ops},
+};
+
+#[derive(Debug, Args)]
+pub(super) struct BackupOptions {
+    /// The file to make; it must not be there yet
+    file: PathBuf,
+}
+
+/// The settings, where they name a database.
+fn settings(flags: &Flags) -> anyhow::Result<Settings> {
+    let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
+    if settings.database.is_none() && !settings.database_path().exists() {
+        bail!(
+            "there is no database in {}: is --data-dir right?",
+            settings.data_dir.display()
+        );
+    }
+    Ok(settings)
+}
+
+/// The clock that the server goes by: the backup's instant is compared with it when the backup is put back.
+fn clock(settings: &Settings) -> anyhow::Result<SharedClock> {
+    Ok(match &settings.clock_file {
+        Some(path) => std::sync::Arc::new(
+            clock::follow_file(path.clone()).with_context(|| format!("clock_file: {}", path.display()))?,
+        ),
+        None => std::sync::Arc::new(SystemClock),
+    })
+}
+
+pub(super) async fn backup(flags: &Flags, options: BackupOptions) -> anyhow::Result<()> {
+    let settings = settings(flags)?;
+    if let Some(target) = &settings.database {
+        bail!(
+            "this copies the embedded database, and the settings name {}: use `pg_dump`, and `impresario restored` before \
+             the first start on a database that it was put back into",
+            target.shown()
+        );
+    }
+    let clock = clock(&settings)?;
+    let (source, target) = (settings.database_path(), options.file.clone());
+    let copied =
+        tokio::task::spawn_blocking(move || store::backup::copy(&source, &target, &*clock)).await??;
+    say(&format!(
+        "{}  {} bytes, schema version {}, as of {}",
+        options.file.display(),
+        copied.bytes,
+        copied.schema,
+        rfc3339(copied.at)
+    ))?;
+    let key = match &settings.secret_key {
+        Some(_) => {
+            "the secret key is not in it: keep what IMPRESARIO_SECRET_KEY is set to as well".to_owned()
+        }
+        None => format!(
+            "the secret key is not in it: keep {} as well, in another place",
+            settings.secret_key_path().display()
+        ),
+    };
+    let _closed = writeln!(
+        std::io::stderr(),
+        "impresario: {key}; without it the secrets in the backup cannot be opened"
+    );
+    Ok(())
+}
+
+pub(super) async fn restored(flags: &Flags) -> anyhow::Result<()> {
+    let settings = settings(flags)?;
+    let now = clock(&settings)?.now();
+    // As a server, for its lock: what is settled at a start must not change under one that runs.
+    // A database that nodes share has no such lock: that none of them runs is to be asked here, before the write.
+    let store = Store::of(settings.database.as_ref(), &settings.data_dir, Access::Server)
+        .await
+        .context("only a database on which no server runs can be marked as restored")?;
+    store
+        .write("mark_restored", move |tx| ops::settings::mark_restored(tx, now))
+        .await?;
+    say(
+        "marked as restored: the next start writes down what has come due by then as missed, and fails the jobs that are \
+         unfinished; none of it fires or runs",
+    )?;
+    Ok(())
+}
