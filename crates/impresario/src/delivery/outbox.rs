@@ -32,9 +32,9 @@ pub const MOST_IN_FLIGHT: usize = 64;
 /// Of those, to one URL of one tenant.
 const MOST_PER_RECEIVER: usize = 2;
 
-/// How long a delivery is the sender's, who does not say again that it is alive: four times the longest attempt, so that
+/// How long a delivery is the sender's, who does not say again that it is alive: twice the longest attempt, so that
 /// there is time to read the secret before it and to write the record after it.
-const LEASE: Duration = Duration::from_secs(60);
+const LEASE: Duration = Duration::from_secs(30);
 
 /// How long to wait before a store that failed is asked again.
 const AFTER_FAULT: Duration = Duration::from_secs(1);

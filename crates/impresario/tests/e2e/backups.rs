@@ -21,7 +21,7 @@ struct Stage {
 
 impl Stage {
     fn new() -> Self {
-        let server = Setup::at("2027-01-01T00:00:30Z").start();
+        let server = Setup::at("2027-01-01T00:00:30Z").embedded().start();
         let client = server.tenant("acme");
         client.deploy(&Bundle::of(&format!(
             "{}{}",
@@ -367,7 +367,7 @@ fn a_restored_server_beside_the_first_leaves_its_runs_alone() {
     fs::create_dir(&dir).unwrap();
     fs::copy(&backup, dir.join("impresario.db")).unwrap();
     fs::copy(stage.server.data_dir().join("secret.key"), dir.join("secret.key")).unwrap();
-    let mut beside = Setup::at("2027-01-01T00:01:00Z").unstarted();
+    let mut beside = Setup::at("2027-01-01T00:01:00Z").embedded().unstarted();
     fs::rename(&dir, beside.data_dir()).unwrap();
     beside.start_again();
     assert_eq!(stage.client.job(&job)["status"], "running");

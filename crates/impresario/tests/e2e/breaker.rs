@@ -181,7 +181,7 @@ fn faults_of_the_server_do_not_count() {
     stage.client.job_is(&job, "running");
     stage.server.kill();
     stage.server.start_again();
-    assert_eq!(stage.client.job(&job)["failure_class"], "worker_lost");
+    assert_eq!(stage.client.job_ended(&job)["failure_class"], "worker_lost");
     stage.is_active(2);
     assert_eq!(stage.owed(), []);
 

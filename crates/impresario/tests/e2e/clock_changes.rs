@@ -98,19 +98,12 @@ fn new_rules_of_a_zone_move_only_what_is_to_come_and_say_what_they_moved() {
     server.ended();
     // As an older version would have left it, whose rules had New York an hour further west: nine there was two in the
     // afternoon UTC.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "the test plays an older version behind the store's back"
-    )]
-    let database = rusqlite::Connection::open(server.data_dir().join("impresario.db")).unwrap();
-    let hour = 3_600_000;
     let set =
         "UPDATE schedules SET next_fire_at = next_fire_at + ?2, next_due_at = next_due_at + ?2 WHERE id = ?1";
     let id = moved["id"].as_str().unwrap();
-    assert_eq!(database.execute(set, (id, hour)).unwrap(), 1);
+    assert_eq!(server.behind_its_back(set, &[id, "3600000"]), 1);
     let version = "UPDATE settings SET value = '1999a' WHERE name = 'tzdb_version'";
-    assert_eq!(database.execute(version, ()).unwrap(), 1);
-    drop(database);
+    assert_eq!(server.behind_its_back(version, &[]), 1);
     server.start_again();
     assert_eq!(
         fires(&client, &fired["id"]),

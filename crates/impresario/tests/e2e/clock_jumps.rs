@@ -155,7 +155,7 @@ fn a_small_correction_of_the_clock_leaves_the_ledger_alone() {
 
 #[test]
 fn a_correction_that_the_store_refuses_is_tried_again() {
-    let server = Setup::at("2027-03-01T00:05:00Z").start();
+    let server = Setup::at("2027-03-01T00:05:00Z").embedded().start();
     let client = server.tenant("acme");
     client.deploy(&Bundle::with("quick", "return 1;"));
     let daily = client.schedule(json!({"workflow": "quick", "cron_expr": "0 12 * * *"}))["id"].clone();

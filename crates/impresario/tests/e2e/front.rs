@@ -218,7 +218,8 @@ fn health_and_telemetry_need_no_key() {
 
 #[test]
 fn the_command_line_makes_and_lists_tenants_and_says_what_is_wrong() {
-    let (server, _client) = start();
+    let server = Setup::at("2027-01-01T00:00:30Z").embedded().start();
+    server.tenant("acme");
     let id = server.cli(&["tenant", "create", "second"]);
     assert!(id.parse::<uuid::Uuid>().is_ok(), "the id alone: {id}");
     let listed = server.cli(&["tenant", "list"]);

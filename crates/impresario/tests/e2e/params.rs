@@ -62,16 +62,6 @@ fn params_error(client: &Client, id: &Value) -> Value {
     client.get_schedule(id)["params_error"].clone()
 }
 
-/// Changes the rows of a server that is down.
-fn behind_its_back(server: &Server, sql: &str, params: &[&str]) -> usize {
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "what an older version left behind, or a damaged row, is not to be had from the API"
-    )]
-    let database = rusqlite::Connection::open(server.data_dir().join("impresario.db")).unwrap();
-    database.execute(sql, rusqlite::params_from_iter(params)).unwrap()
-}
-
 #[test]
 fn a_new_version_names_the_schedules_that_it_does_not_suit() {
     let (server, client) = start();
@@ -269,7 +259,7 @@ fn a_row_that_cannot_be_read_holds_up_no_deployment_and_no_other_verdict() {
     let ids = [(); 3].map(|()| every_minute(&client, "w", json!({"n": 1})));
     server.kill();
     let sql = "UPDATE schedules SET params = '[1' WHERE id = ?1";
-    assert_eq!(behind_its_back(&server, sql, &[ids[1].as_str().unwrap()]), 1);
+    assert_eq!(server.behind_its_back(sql, &[ids[1].as_str().unwrap()]), 1);
     server.start_again();
     let strict = client.deploy(&version(&["w"], true));
     let (total, named) = unfit(&client, &strict);
@@ -296,9 +286,9 @@ fn a_version_that_cannot_be_read_holds_up_no_fire() {
     let theirs = every_minute(&other, "w", json!({"city": "Bern"}));
     server.kill();
     let sql = "UPDATE deployments SET workflows = '[{' WHERE id = ?1";
-    assert_eq!(behind_its_back(&server, sql, &[&broken]), 1);
+    assert_eq!(server.behind_its_back(sql, &[&broken]), 1);
     let sql = "UPDATE schedules SET params_checked = NULL";
-    assert_eq!(behind_its_back(&server, sql, &[]), 2);
+    assert_eq!(server.behind_its_back(sql, &[]), 2);
     server.start_again();
     server.set_clock(DUE);
     assert_eq!(other.fired(&theirs, DUE)["outcome"], "fired");
@@ -338,7 +328,7 @@ fn thousands_that_nobody_has_checked_are_checked_then_fire_and_hold_up_nobody() 
     server.kill();
     // As an older version leaves them: without a verdict.
     let sql = "UPDATE schedules SET params_checked = NULL, params_error = NULL WHERE id <> ?1";
-    assert_eq!(behind_its_back(&server, sql, &[theirs.as_str().unwrap()]), 2);
+    assert_eq!(server.behind_its_back(sql, &[theirs.as_str().unwrap()]), 2);
     let copies = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999)
          INSERT INTO schedules (id, tenant_id, workflow, params, cron_expr, timezone, launch, skip_callbacks, enabled,
            pattern_since, next_fire_at, next_due_at, created_at, updated_at)
@@ -347,7 +337,7 @@ fn thousands_that_nobody_has_checked_are_checked_then_fire_and_hold_up_nobody() 
            s.updated_at
          FROM schedules s, n WHERE s.id = ?1";
     for id in [&bad, &good] {
-        assert_eq!(behind_its_back(&server, copies, &[id.as_str().unwrap()]), 999);
+        assert_eq!(server.behind_its_back(copies, &[id.as_str().unwrap()]), 999);
     }
     server.start_again();
     server.set_clock(DUE);

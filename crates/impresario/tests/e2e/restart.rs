@@ -102,7 +102,7 @@ fn after_kill_9_a_running_job_is_lost_once_and_a_queued_one_runs() {
     );
     stage.server.start_again();
     assert!(!alive(pid), "the next server ends what the last one left");
-    let lost = stage.client.job(&running);
+    let lost = stage.client.job_ended(&running);
     assert_eq!(
         (&lost["status"], &lost["failure_class"]),
         (&json!("failed"), &json!("worker_lost"))
@@ -142,8 +142,9 @@ fn after_kill_9_a_lost_scheduled_job_counts_as_a_failure_of_its_schedule() {
     began(&note);
     stage.server.kill();
     stage.server.start_again();
+    let job = stage.client.get_schedule(&schedule["id"])["last_job_id"].clone();
+    let job = stage.client.job_ended(&job);
     let after = stage.client.get_schedule(&schedule["id"]);
-    let job = stage.client.job(&after["last_job_id"]);
     assert_eq!(job["failure_class"], "worker_lost");
     assert_eq!(
         (&after["last_error"], &after["consecutive_failures"]),

@@ -438,9 +438,8 @@ impl Model {
         if pattern {
             self.instants = cron::instants(self.rule.cron, self.rule.zone, self.span.0, self.span.1).into();
         }
-        if kept.is_none() {
-            self.after = now;
-        }
+        // What bounds that are gone had kept from firing before the owed instant is not owed with it.
+        self.after = kept.map_or(now, |at| self.after.max(at - 1));
         if pattern || bounds || from.jitter != self.rule.jitter {
             self.told.due.clear();
         }

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use tokio_postgres::NoTls;
+use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// A schema, gone when it is dropped.
 #[derive(Debug)]
@@ -45,20 +45,33 @@ impl Database {
         )
     }
 
-    fn run(&self, sql: &str) {
+    /// Runs one statement with these texts in the place of `?1`, `?2`: how many rows it touched.
+    pub(super) fn execute(&self, sql: &str, params: &[&str]) -> u64 {
+        let mut sql = sql.to_owned();
+        for (number, param) in (1..).zip(params) {
+            sql = sql.replace(&format!("?{number}"), &format!("'{}'", param.replace('\'', "''")));
+        }
+        self.run(&format!("SET search_path = {}; {sql}", self.schema))
+    }
+
+    fn run(&self, sql: &str) -> u64 {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        runtime.unwrap().block_on(async {
+        let ran = runtime.unwrap().block_on(async {
             let (client, connection) = tokio_postgres::connect(&self.server, NoTls).await.unwrap();
-            let (ran, _) = tokio::join!(
-                async {
-                    let ran = client.batch_execute(sql).await;
-                    drop(client);
-                    ran
-                },
-                connection
-            );
-            ran.unwrap();
+            let run = async {
+                let ran = client.simple_query(sql).await;
+                drop(client);
+                ran
+            };
+            tokio::join!(run, connection).0.unwrap()
         });
+        ran.into_iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::CommandComplete(touched) => Some(touched),
+                _ => None,
+            })
+            .next_back()
+            .unwrap_or(0)
     }
 }
 

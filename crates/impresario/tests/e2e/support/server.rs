@@ -28,6 +28,8 @@ pub(crate) struct Setup {
     pub(crate) grace_seconds: u64,
     /// Whether callbacks may go to this machine, where the receivers are.
     pub(crate) private_callbacks: bool,
+    /// Whether it keeps everything in its data directory, whatever the others do.
+    pub(crate) embedded: bool,
 }
 
 impl Setup {
@@ -40,6 +42,15 @@ impl Setup {
             job_slots: 4,
             grace_seconds: 0,
             private_callbacks: true,
+            embedded: false,
+        }
+    }
+
+    /// On SQLite: for what is said of its file.
+    pub(crate) fn embedded(self) -> Self {
+        Self {
+            embedded: true,
+            ..self
         }
     }
 
@@ -130,13 +141,16 @@ impl Server {
         if let Some(instant) = setup.clock {
             std::fs::write(dir.path().join("clock"), instant).unwrap();
         }
-        let server = Self {
+        let mut server = Self {
             setup,
             dir,
             address: Arc::new(Mutex::new(SocketAddr::from(([127, 0, 0, 1], 0)))),
             running: None,
-            database: Database::asked_for(),
+            database: None,
         };
+        if !server.setup.embedded {
+            server.database = Database::asked_for();
+        }
         if server.database.is_some() {
             server.cli(&["migrate"]);
         }
@@ -301,6 +315,21 @@ impl Server {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Writes to the database as no request can, `?1` standing for the first of `params`: how many rows it touched. What an
+    /// older version left behind, or a damaged row, is not to be had in another way.
+    pub(crate) fn behind_its_back(&self, sql: &str, params: &[&str]) -> u64 {
+        if let Some(database) = &self.database {
+            return database.execute(sql, params);
+        }
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the test writes behind the store's back"
+        )]
+        let database = rusqlite::Connection::open(self.data_dir().join("impresario.db")).unwrap();
+        let touched = database.execute(sql, rusqlite::params_from_iter(params)).unwrap();
+        touched as u64
     }
 
     /// Puts a file into the folder in which commands run.
