@@ -4,6 +4,7 @@ use std::{io::Write as _, path::PathBuf};
 
 use anyhow::{Context, bail};
 use clap::Args;
+use jiff::Timestamp;
 
 use super::say;
 use crate::{
@@ -79,12 +80,23 @@ pub(super) async fn backup(flags: &Flags, options: BackupOptions) -> anyhow::Res
 
 pub(super) async fn restored(flags: &Flags) -> anyhow::Result<()> {
     let settings = settings(flags)?;
-    let now = clock(&settings)?.now();
-    // As a server, for its lock: what is settled at a start must not change under one that runs.
-    // A database that nodes share has no such lock: that none of them runs is to be asked here, before the write.
-    let store = Store::of(settings.database.as_ref(), &settings.data_dir, Access::Server)
+    // As a server, for its lock: what is settled at a start must not change under one that runs. A database that nodes share
+    // has no such lock.
+    let access = match settings.database {
+        Some(_) => Access::Tool,
+        None => Access::Server,
+    };
+    let store = Store::of(settings.database.as_ref(), &settings.data_dir, access)
         .await
         .context("only a database on which no server runs can be marked as restored")?;
+    // Here, before the write, is the place to ask that no node runs on a database that they share.
+    let now = match store.shared_time().await? {
+        // By the clock that the nodes go by.
+        Some((_, millisecond, _)) if settings.clock_file.is_none() => {
+            Timestamp::from_millisecond(millisecond).context("the database's clock")?
+        }
+        _ => clock(&settings)?.now(),
+    };
     store
         .write("mark_restored", move |tx| ops::settings::mark_restored(tx, now))
         .await?;

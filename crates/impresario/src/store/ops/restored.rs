@@ -51,12 +51,12 @@ pub fn begin(tx: &mut Tx<'_>, until: Timestamp) -> Result<Settling> {
 }
 
 /// Settles some more: called with what it gave, until that is `done`. Several nodes may do so at once, a pass at a time.
-/// Schedules first, so that the end of a job wakes
-/// nothing that waits to be made up for.
+/// Schedules first, so that the end of a job wakes nothing that waits to be made up for.
 ///
 /// # Errors
 /// What the engine refuses. Rows that cannot be read are not errors.
 pub fn settle(tx: &mut Tx<'_>, mut state: Settling, moment: &Moment<'_>) -> Result<Settling> {
+    // The first node that comes to the end goes on to fire and to run: what it has begun since is not for the others to end.
     if !settings::is_marked_restored(tx)? {
         state.done = true;
         return Ok(state);

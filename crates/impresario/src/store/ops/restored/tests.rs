@@ -48,7 +48,9 @@ impl Stage {
         self.db.run(|tx| settle(tx, state, &moment))
     }
 
+    /// On a database that carries the mark of a backup.
     fn begin(&self) -> Settling {
+        self.db.run(|tx| settings::mark_restored(tx, at("00:00:40")));
         self.db.run(|tx| begin(tx, at("00:05:10")))
     }
 
@@ -203,4 +205,33 @@ fn it_may_be_cut_off_after_any_transaction_and_the_mark_goes_with_the_last() {
         }
         passes += 1;
     }
+}
+
+#[test]
+fn of_two_nodes_that_start_at_once_none_ends_what_the_other_has_begun_since() {
+    let stage = Stage::new();
+    let (mut one, mut other) = (stage.begin(), stage.begin());
+    while !one.done {
+        one = stage.settle(one);
+    }
+    let (job, id): (JobId, ScheduleId) = (stage.job("queued"), stage.db.id());
+    let draft = ScheduleDraft::plain("w", "* * * * *");
+    stage.db.run(|tx| {
+        schedules::create(
+            tx,
+            (stage.tenant, id),
+            (draft.clone(), None),
+            None,
+            at("00:00:30"),
+        )
+    });
+    while !other.done {
+        other = stage.settle(other);
+    }
+    assert_eq!((other.jobs, other.written_off.schedules), (0, 0));
+    let job = stage.db.run(|tx| jobs::get(tx, stage.tenant, job)).unwrap();
+    assert_eq!(job.status.as_str(), "queued");
+    // Nor does one that has seen the mark, and comes to begin only now, bring it back.
+    assert!(stage.db.run(|tx| begin(tx, at("00:05:11"))).done);
+    assert_eq!(stage.db.count(MARKS), 0);
 }
