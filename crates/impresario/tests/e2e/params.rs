@@ -332,7 +332,7 @@ fn thousands_that_nobody_has_checked_are_checked_then_fire_and_hold_up_nobody() 
     let copies = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 999)
          INSERT INTO schedules (id, tenant_id, workflow, params, cron_expr, timezone, launch, skip_callbacks, enabled,
            pattern_since, next_fire_at, next_due_at, created_at, updated_at)
-         SELECT substr(s.id, 1, 24) || printf('%012x', n.i), s.tenant_id, s.workflow, s.params, s.cron_expr, s.timezone,
+         SELECT substr(s.id, 1, 24) || substr(CAST(1000000000000 + n.i AS TEXT), 2), s.tenant_id, s.workflow, s.params, s.cron_expr, s.timezone,
            s.launch, s.skip_callbacks, s.enabled, s.pattern_since, s.next_fire_at, s.next_due_at, s.created_at,
            s.updated_at
          FROM schedules s, n WHERE s.id = ?1";
