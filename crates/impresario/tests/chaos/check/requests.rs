@@ -108,6 +108,10 @@ fn changes<'a>(entries: &[&'a Entry]) -> Vec<&'a Entry> {
 }
 
 fn holds(entry: &Entry, input: &Value) -> bool {
+    // A row that is being made has nothing yet.
+    if entry.now["cron_expr"] == "" {
+        return false;
+    }
     let kept = |name: &str| !entry.now[name].is_null();
     let fields = input.as_object().into_iter().flatten();
     fields

@@ -122,7 +122,12 @@ fn right() -> Evidence {
         },
         audit: vec![
             entry(1, "a", "schedules", (Value::Null, json!({"cron_expr": ""}))),
-            entry(2, "a", "schedules", (json!({"cron_expr": ""}), schedule(1, START))),
+            entry(
+                2,
+                "a",
+                "schedules",
+                (json!({"cron_expr": ""}), schedule(1, START)),
+            ),
             entry(3, "a", "fires", (Value::Null, row(&fired))),
             entry(4, "a", "jobs", queued),
             entry(5, "b", "fires", (Value::Null, row(&rejected))),
@@ -218,10 +223,13 @@ fn a_ledger_with_a_hole_a_double_or_a_stranger_is_caught() {
     catches("instant without a row", |run| {
         run.fires.remove(1);
     });
-    catches("instant in two rows", |run| run.fires.insert(0, run.fires[0].clone()));
+    catches("instant in two rows", |run| {
+        run.fires.insert(0, run.fires[0].clone());
+    });
     catches("instant in two rows", |run| {
         run.fires.insert(2, fire(4, "rejected"));
-        run.audit.push(entry(20, "c", "fires", (Value::Null, row(&fire(4, "rejected")))));
+        run.audit
+            .push(entry(20, "c", "fires", (Value::Null, row(&fire(4, "rejected")))));
     });
     catches("instant in two rows", |run| {
         run.catch_ups.push(CatchUp {
@@ -243,7 +251,10 @@ fn a_ledger_with_a_hole_a_double_or_a_stranger_is_caught() {
     });
     catches("early", |run| run.fires[1].recorded_at -= 1);
     catches("fired while disabled", |run| {
-        run.audit.insert(2, entry(2, "a", "schedules", (schedule(1, START), schedule(0, START))));
+        run.audit.insert(
+            2,
+            entry(2, "a", "schedules", (schedule(1, START), schedule(0, START))),
+        );
     });
     catches("row taken back", |run| {
         let (mut was, now) = (row(&run.fires[0]), row(&run.fires[0]));
@@ -251,12 +262,18 @@ fn a_ledger_with_a_hole_a_double_or_a_stranger_is_caught() {
         run.audit.push(entry(20, "a", "fires", (was, now)));
     });
     catches("fired after the delete", |run| {
-        run.audit.insert(2, entry(2, "a", "schedules", (schedule(1, START), Value::Null)));
+        run.audit
+            .insert(2, entry(2, "a", "schedules", (schedule(1, START), Value::Null)));
     });
     // What an owner's change took away is not missing.
     let paused = broken(|run| {
         run.fires.truncate(1);
-        run.audit.push(entry(20, "a", "schedules", (schedule(1, START), schedule(0, minute(1)))));
+        run.audit.push(entry(
+            20,
+            "a",
+            "schedules",
+            (schedule(1, START), schedule(0, minute(1))),
+        ));
     });
     assert_eq!(paused, [] as [&str; 0]);
 }
@@ -266,7 +283,9 @@ fn a_job_that_is_doubled_lost_stolen_or_written_to_by_a_stranger_is_caught() {
     catches("fire without its job", |run| run.jobs.clear());
     catches("job without its fire", |run| run.fires[0].job_id = None);
     catches("two jobs of one fire", |run| run.jobs.push(run.jobs[0].clone()));
-    catches("job without an end", |run| run.jobs[0].status = "running".to_owned());
+    catches("job without an end", |run| {
+        run.jobs[0].status = "running".to_owned();
+    });
     catches("lease left", |run| run.jobs[0].lease_token = Some("t".to_owned()));
     catches("code started twice", |run| run.runs.push(self::run("begin")));
     catches("wrong end", |run| run.runs[0].run = "another".to_owned());
@@ -274,22 +293,31 @@ fn a_job_that_is_doubled_lost_stolen_or_written_to_by_a_stranger_is_caught() {
         run.jobs[0].status = "failed".to_owned();
         run.jobs[0].failure_class = Some("internal".to_owned());
     });
-    catches("cancelled by nobody", |run| run.jobs[0].status = "cancelled".to_owned());
+    catches("cancelled by nobody", |run| {
+        run.jobs[0].status = "cancelled".to_owned();
+    });
     let step = |was: Value, now: Value, who: &str| entry(10, who, "jobs", (was, now));
     let held = || job("running", Some("t"));
-    catches("lease taken while it ran", |run| run.audit[9] = step(held(), job("failed", None), "b"));
+    catches("lease taken while it ran", |run| {
+        run.audit[9] = step(held(), job("failed", None), "b");
+    });
     // Once it has run out, it is everybody's.
     let over = broken(|run| {
         run.audit[9] = step(held(), job("failed", None), "b");
         run.audit[9].at = 5_000;
     });
     assert_eq!(over, [] as [&str; 0]);
-    catches("wrong step", |run| run.audit[9] = step(held(), job("queued", None), "b"));
+    catches("wrong step", |run| {
+        run.audit[9] = step(held(), job("queued", None), "b");
+    });
     catches("write after the end", |run| {
-        run.audit.push(step(job("completed", None), job("failed", None), "a"));
+        run.audit
+            .push(step(job("completed", None), job("failed", None), "a"));
     });
     catches("log of a stale holder", |run| run.audit[8].who = "b".to_owned());
-    catches("log of a stale holder", |run| run.audit[8].job["status"] = "failed".into());
+    catches("log of a stale holder", |run| {
+        run.audit[8].job["status"] = "failed".into();
+    });
     catches("log line twice", |run| run.logs.push(run.logs[0].clone()));
     catches("runs overlap", |run| {
         let mut other = run.audit[7].clone();
@@ -313,7 +341,9 @@ fn a_callback_that_is_lost_doubled_or_changed_is_caught() {
         other.id = "e".to_owned();
         run.deliveries.push(other);
     });
-    catches("callback not delivered", |run| run.deliveries[0].status = "pending".to_owned());
+    catches("callback not delivered", |run| {
+        run.deliveries[0].status = "pending".to_owned();
+    });
     catches("callback that nobody heard", |run| run.heard.by_id.clear());
     catches("callback with another body", |run| {
         run.heard.by_id.get_mut("d").unwrap().bodies.push("{}".to_owned());
@@ -321,8 +351,12 @@ fn a_callback_that_is_lost_doubled_or_changed_is_caught() {
     catches("callback from nowhere", |run| {
         run.heard.by_id.insert("x".to_owned(), Told::default());
     });
-    catches("told something else", |run| run.deliveries[0].event = "job.failed".to_owned());
-    catches("wrong callback", |run| run.heard.wrong.push("a signature".to_owned()));
+    catches("told something else", |run| {
+        run.deliveries[0].event = "job.failed".to_owned();
+    });
+    catches("wrong callback", |run| {
+        run.heard.wrong.push("a signature".to_owned());
+    });
 }
 
 #[test]
@@ -349,7 +383,9 @@ fn a_request_that_is_lost_doubled_or_refused_for_nothing_is_caught() {
         params: json!({"mark": "m"}).to_string(),
         ..right().jobs[0].clone()
     };
-    catches("acknowledged and lost", |run| run.ops.push(update(Did::Done(Value::Null))));
+    catches("acknowledged and lost", |run| {
+        run.ops.push(update(Did::Done(Value::Null)));
+    });
     catches("one request, two changes", |run| {
         for at in [minute(1), minute(2)] {
             let both = (schedule(1, at - MINUTE), schedule(1, at));
@@ -357,8 +393,12 @@ fn a_request_that_is_lost_doubled_or_refused_for_nothing_is_caught() {
         }
         run.ops.push(update(Did::Unknown));
     });
-    catches("refused without a reason", |run| run.ops.push(update(Did::Refused(404, String::new()))));
-    catches("acknowledged and lost", |run| run.ops.push(asked("m", Did::Done(json!({"job_id": "gone"})))));
+    catches("refused without a reason", |run| {
+        run.ops.push(update(Did::Refused(404, String::new())));
+    });
+    catches("acknowledged and lost", |run| {
+        run.ops.push(asked("m", Did::Done(json!({"job_id": "gone"}))));
+    });
     catches("one request, two jobs", |run| {
         run.ops.push(asked("m", Did::Unknown));
         run.jobs.extend([marked("j1"), marked("j2")]);
@@ -372,5 +412,7 @@ fn a_request_that_is_lost_doubled_or_refused_for_nothing_is_caught() {
         twin.id = "twin".to_owned();
         run.audit.push(twin);
     });
-    catches("deployment without an end", |run| run.unbuilt.push("d".to_owned()));
+    catches("deployment without an end", |run| {
+        run.unbuilt.push("d".to_owned());
+    });
 }
