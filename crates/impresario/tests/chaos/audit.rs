@@ -2,6 +2,8 @@
 //! the order of the rows' locks: what became of a request whose answer was lost, who held a job when somebody else
 //! wrote to it, and what the end state alone does not tell.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::db::Db;
@@ -121,6 +123,32 @@ pub(crate) struct Entry {
     pub(crate) now: Value,
     /// Of a job's log line: where the job stood and under which token.
     pub(crate) job: Value,
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            n,
+            at,
+            committed,
+            who,
+            ..
+        } = self;
+        write!(
+            to,
+            "[{n}] {at}+{} {who}: {} {} {}",
+            committed - at,
+            self.what,
+            self.table,
+            self.id
+        )?;
+        for (name, value) in [("was", &self.was), ("now", &self.now), ("of", &self.job)] {
+            if !value.is_null() {
+                write!(to, " {name} {value}")?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Begins the record. The tables must be there.

@@ -1,6 +1,7 @@
 //! One run: set up, break everything for a while, heal, wait for quiet, check.
 
 use std::{
+    collections::BTreeMap,
     fmt::Write as _,
     net::SocketAddr,
     path::PathBuf,
@@ -36,17 +37,19 @@ pub(crate) struct Setup {
     pub(crate) seed: u64,
     /// How long things go wrong, in seconds.
     pub(crate) seconds: u64,
-    /// On PostgreSQL there are three, on SQLite there is one.
     pub(crate) postgres: bool,
+    /// On SQLite there is one.
+    pub(crate) nodes: usize,
     pub(crate) schedules: usize,
 }
 
-const NODES: usize = 3;
 const LEASE: u64 = 3;
 /// Simulated seconds a second: fast enough for thousands of fires, slow enough that two cores can run what they start.
 const SPEED: i64 = 30;
 const START_LIMIT: Duration = Duration::from_secs(60);
 const DRAIN_LIMIT: Duration = Duration::from_secs(150);
+/// Violations of a kind that a failure shows; all are in a file.
+const SHOWN: usize = 4;
 /// Beyond the last attempt of any callback.
 const LAST_ATTEMPT: i64 = 8 * 24 * 60 * MINUTE;
 
@@ -69,7 +72,7 @@ impl World {
         let _none = std::fs::remove_dir_all(&logs);
         std::fs::create_dir_all(&logs).unwrap();
         let postgres = setup.postgres.then(Postgres::start);
-        let count = if setup.postgres { NODES } else { 1 };
+        let count = setup.nodes;
         let common = Common {
             dir: dir.path().to_owned(),
             lease_seconds: LEASE,
@@ -296,16 +299,20 @@ pub(crate) fn run(setup: Setup) {
     }
     let all: Vec<String> = found.violations.iter().map(ToString::to_string).collect();
     std::fs::write(world.logs.join("violations.txt"), all.join("\n")).unwrap();
-    let audit: Vec<String> = evidence.audit.iter().map(|entry| format!("{entry:?}")).collect();
+    let audit: Vec<String> = evidence.audit.iter().map(ToString::to_string).collect();
     std::fs::write(world.logs.join("audit.txt"), audit.join("\n")).unwrap();
-    let shown = all
-        .iter()
-        .take(20)
-        .map(String::as_str)
-        .collect::<Vec<_>>()
-        .join("\n");
+    // Some of each kind: a fault that has many victims must not hide another.
+    let mut of_rule = BTreeMap::<&str, usize>::new();
+    let mut shown = String::new();
+    for violation in &found.violations {
+        let count = of_rule.entry(violation.rule).or_default();
+        *count += 1;
+        if *count <= SHOWN {
+            writeln!(shown, "{violation}").unwrap();
+        }
+    }
     panic!(
-        "{} violations with seed {seed:#x}; again: {again}\n{shown}\nThe nodes' logs, the faults and the record of all \
+        "{} violations with seed {seed:#x}, {of_rule:?}; again: {again}\n{shown}The nodes' logs, the faults and the record of all \
          writes are in {}",
         all.len(),
         world.logs.display()

@@ -72,17 +72,8 @@ fn job(status: &str, holder: Option<&str>) -> Value {
     })
 }
 
-/// Of four minutes: one fired and ran, one was rejected, two were missed. The clocks went with the record.
-fn right() -> Evidence {
-    let (mut fired, mut missed) = (fire(1, "fired"), fire(3, "missed"));
-    fired.job_id = Some("job".to_owned());
-    (missed.missed, missed.missed_until) = (2, Some(minute(4)));
-    missed.recorded_at = minute(4);
-    let rejected = fire(2, "rejected");
-    let mut shown = Shown::default();
-    shown.note(0, &[START]);
-    shown.note(1_000, &[minute(4)]);
-    let spec = Spec {
+fn spec() -> Spec {
+    Spec {
         tenant: 0,
         name: "s".to_owned(),
         workflow: "works",
@@ -96,7 +87,20 @@ fn right() -> Evidence {
         window: 0,
         end: None,
         limit: None,
-    };
+    }
+}
+
+/// Of four minutes: one fired and ran, one was rejected, two were missed. The clocks went with the record.
+fn right() -> Evidence {
+    let (mut fired, mut missed) = (fire(1, "fired"), fire(3, "missed"));
+    fired.job_id = Some("job".to_owned());
+    (missed.missed, missed.missed_until) = (2, Some(minute(4)));
+    missed.recorded_at = minute(4);
+    let rejected = fire(2, "rejected");
+    let mut shown = Shown::default();
+    shown.note(0, &[START]);
+    shown.note(1_000, &[minute(4)]);
+    let spec = spec();
     let mut log = entry(9, "a", "job_logs", (Value::Null, json!({"message": "run"})));
     log.id = "job".to_owned();
     log.job = json!({"status": "running", "lease_token": "t"});
