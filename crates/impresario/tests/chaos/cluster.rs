@@ -138,7 +138,7 @@ impl Node {
         program.args(["--job-slots", &self.common.job_slots.to_string()]);
         program.env("IMPRESARIO_CLOCK_FILE", &self.clock);
         if let Store::Postgres(_) = self.store {
-            program.env("IMPRESARIO_LEASE_SECONDS", self.common.lease_seconds.to_string());
+            program.args(["--lease-seconds", &self.common.lease_seconds.to_string()]);
         }
         if let Some(roles) = roles {
             program.args(["--roles", roles]);
