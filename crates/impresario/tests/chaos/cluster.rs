@@ -2,6 +2,7 @@
 //! whatever has ended, as an init system would.
 
 use std::{
+    fmt::Write as _,
     fs::File,
     io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     net::SocketAddr,
@@ -230,39 +231,62 @@ impl Node {
         (state.wanted, state.roles) = (true, roles);
     }
 
-    #[track_caller]
-    pub(crate) fn wait_ready(&self, limit: Duration) {
+    /// Waits until it answers; what is to be seen of it where it does not.
+    pub(crate) fn wait_ready(&self, limit: Duration) -> Result<(), String> {
         let end = Instant::now() + limit;
         while self.address().is_none() {
-            let number = self.number;
-            assert!(
-                Instant::now() < end,
-                "node {number} does not start; its log ends with:\n{}",
-                self.log_end()
-            );
+            if Instant::now() > end {
+                return Err(self.about());
+            }
             thread::sleep(Duration::from_millis(20));
         }
+        Ok(())
+    }
+
+    /// Its process, what its threads wait for, and the end of its log.
+    fn about(&self) -> String {
+        let state = self.state.lock().unwrap();
+        let pid = state.child.as_ref().map(Child::id);
+        let mut text = format!("node {}: process {pid:?}, {:?}", self.number, state.counts);
+        let tasks = pid.map(|pid| std::fs::read_dir(format!("/proc/{pid}/task")));
+        for task in tasks.into_iter().flatten().flatten().flatten() {
+            let read = |name: &str| std::fs::read_to_string(task.path().join(name)).unwrap_or_default();
+            let status = read("status");
+            let stands = status
+                .lines()
+                .find(|line| line.starts_with("State:"))
+                .unwrap_or_default();
+            write!(text, "\n  {} {stands} {}", read("comm").trim(), read("wchan")).unwrap();
+        }
+        drop(state);
+        text + "\n" + &self.log_end()
     }
 
     /// Sends a signal to its process, if it has one; says whether it had.
     fn signal(&self, name: &str, ends: bool) -> bool {
         let mut state = self.state.lock().unwrap();
-        let State { child, expected, .. } = &mut *state;
+        let State {
+            child,
+            expected,
+            address,
+            ..
+        } = &mut *state;
         // Its own child that nobody has waited for: the number is still its own.
         let Some(child) = child else { return false };
         if !matches!(child.try_wait(), Ok(None)) {
             return false;
         }
         *expected |= ends;
+        if name == "KILL" {
+            *address = None;
+        }
         signal_pid(child.id(), name);
         true
     }
 
     /// `kill -9`. What it ran goes on: the next start has to deal with it.
     pub(crate) fn kill(&self) -> bool {
-        let had = self.signal("KILL", true);
-        self.state.lock().unwrap().address = None;
-        had
+        self.signal("KILL", true)
     }
 
     pub(crate) fn terminate(&self) -> bool {

@@ -125,7 +125,15 @@ impl World {
             node.up(None);
         }
         for node in &self.nodes {
-            node.wait_ready(START_LIMIT);
+            if let Err(seen) = node.wait_ready(START_LIMIT) {
+                let sessions =
+                    "SELECT application_name, state, wait_event, xact_start, query FROM pg_stat_activity";
+                let sessions = self.postgres.is_some().then(|| self.db().rows(sessions));
+                panic!(
+                    "seed {:#x}: a node does not start\n{seen}\n{sessions:#?}",
+                    self.setup.seed
+                );
+            }
         }
     }
 
