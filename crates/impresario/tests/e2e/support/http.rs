@@ -58,9 +58,17 @@ impl Request {
     /// # Errors
     /// What the socket says: the server may be down, and some tests want to know.
     pub(crate) fn send(&self, to: SocketAddr) -> std::io::Result<Answer> {
-        let mut stream = TcpStream::connect(to)?;
-        stream.set_read_timeout(Some(SOCKET_TIME))?;
-        stream.set_write_timeout(Some(SOCKET_TIME))?;
+        self.send_over(TcpStream::connect(to)?, SOCKET_TIME)
+    }
+
+    /// As [`Request::send`] over a connection that is there, each step of which may take so long.
+    ///
+    /// # Errors
+    /// What the socket says.
+    pub(crate) fn send_over(&self, mut stream: TcpStream, limit: Duration) -> std::io::Result<Answer> {
+        let to = stream.peer_addr()?;
+        stream.set_read_timeout(Some(limit))?;
+        stream.set_write_timeout(Some(limit))?;
         let mut head = format!(
             "{} {} HTTP/1.1\r\nhost: {to}\r\nconnection: close\r\n",
             self.method, self.path

@@ -14,7 +14,7 @@ const MARKER: &str = "IMPRESARIO_RUN=";
     clippy::disallowed_methods,
     reason = "the one home of child processes in these tests"
 )]
-pub(super) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
+pub(crate) fn command(program: impl AsRef<std::ffi::OsStr>) -> Command {
     Command::new(program)
 }
 
@@ -51,16 +51,21 @@ pub(super) fn fed(command: &mut Command, input: &[u8]) -> Output {
 
 /// Sends a signal to a process that this test started.
 pub(super) fn signal(child: &Child, name: &str) {
+    signal_pid(child.id(), name);
+}
+
+/// Sends a signal to a process that this test started and has not waited for.
+pub(crate) fn signal_pid(pid: u32, name: &str) {
     let status = command("kill")
         .arg(format!("-{name}"))
-        .arg(child.id().to_string())
+        .arg(pid.to_string())
         .status()
         .unwrap();
-    assert!(status.success(), "kill -{name} {}", child.id());
+    assert!(status.success(), "kill -{name} {pid}");
 }
 
 /// The processes that carry the marker of a run of this data directory and have not ended.
-pub(super) fn of_runs(data_dir: &Path) -> Vec<u32> {
+pub(crate) fn of_runs(data_dir: &Path) -> Vec<u32> {
     // A run's HOME is its private directory, so it tells whose the marker is.
     let home = format!("HOME={}/", data_dir.display()).into_bytes();
     let entries = std::fs::read_dir("/proc").unwrap();
@@ -79,7 +84,7 @@ pub(super) fn of_runs(data_dir: &Path) -> Vec<u32> {
 }
 
 /// Ends what a killed server left running; only what carries the marker of its own data directory.
-pub(super) fn sweep(data_dir: &Path) {
+pub(crate) fn sweep(data_dir: &Path) {
     for pid in of_runs(data_dir) {
         let _gone = command("kill")
             .args(["-KILL", &pid.to_string()])

@@ -483,7 +483,7 @@ pub(super) fn lines_of(pipe: impl std::io::Read + Send + 'static) -> Arc<Mutex<V
     clippy::disallowed_methods,
     reason = "where the runner's packages are is told to tests by the environment"
 )]
-pub(super) fn runner_dir() -> PathBuf {
+pub(crate) fn runner_dir() -> PathBuf {
     let dir = std::env::var("IMPRESARIO_RUNNER_DIR").map_or_else(
         |_| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../runner"),
         PathBuf::from,
@@ -502,7 +502,7 @@ pub(super) fn runner_dir() -> PathBuf {
     clippy::disallowed_methods,
     reason = "the server is started without the test's PATH, so Node is looked up here"
 )]
-pub(super) fn node() -> PathBuf {
+pub(crate) fn node() -> PathBuf {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path)
         .map(|dir| dir.join("node"))
