@@ -18,37 +18,51 @@ const BETWEEN: Duration = Duration::from_millis(100);
 /// How long a lost connection is left alone before it is made again.
 const AFTER_FAULT: Duration = Duration::from_secs(2);
 
-/// Tells and hears until `shutdown`. Nothing where the database is this node's alone, or where hints are turned off.
-pub async fn run(app: &App, shutdown: &CancellationToken) {
-    let Some(target) = app
-        .settings
-        .database
-        .as_ref()
-        .filter(|_| app.settings.database_hints)
-    else {
-        return;
+/// A connection for hints, and what comes over it.
+pub type Line = (store::Hints, mpsc::UnboundedReceiver<String>);
+
+/// Shows that this node is there; nothing where the database is its alone.
+///
+/// # Errors
+/// Where the server cannot be reached.
+pub async fn open(app: &App) -> store::Result<Option<Line>> {
+    let Some(target) = &app.settings.database else {
+        return Ok(None);
     };
+    let (sender, hints) = mpsc::unbounded_channel();
+    let session = store::Hints::open(target, app.settings.database_hints, sender).await?;
+    Ok(Some((session, hints)))
+}
+
+/// Tells and hears until `shutdown`, first over `line`; only shows that this node is there where hints are turned off.
+/// Nothing where the database is this node's alone.
+pub async fn run(app: &App, line: Option<Line>, shutdown: &CancellationToken) {
+    let Some(mut line) = line else { return };
     let node = app.ids.uuid(app.clock.now());
-    while !shutdown.is_cancelled() {
-        let (sender, hints) = mpsc::unbounded_channel();
-        let session = store::Hints::open(target, sender).await;
-        // Whatever was rung elsewhere while nobody listened.
-        app.signals.heard_nothing();
-        let ended = match session {
-            Ok(session) => tokio::select! {
-                ended = tell(app, &session, node) => ended,
-                () = hear(app, hints, node) => Ok(()),
-                () = shutdown.cancelled() => return,
-            },
-            Err(error) => Err(error),
+    loop {
+        let (session, hints) = line;
+        let ended = tokio::select! {
+            ended = tell(app, &session, node), if app.settings.database_hints => ended,
+            () = hear(app, hints, node) => Ok(()),
+            () = shutdown.cancelled() => return,
         };
         if let Err(error) = ended {
             tracing::warn!(%error, "other nodes are not heard for a while; work is found by looking");
         }
-        tokio::select! {
-            () = tokio::time::sleep(AFTER_FAULT) => {}
-            () = shutdown.cancelled() => {}
-        }
+        drop(session);
+        line = loop {
+            tokio::select! {
+                () = tokio::time::sleep(AFTER_FAULT) => {}
+                () = shutdown.cancelled() => return,
+            }
+            match open(app).await {
+                Ok(Some(line)) => break line,
+                Ok(None) => return,
+                Err(error) => tracing::debug!(%error, "the connection for hints cannot be made yet"),
+            }
+        };
+        // Whatever was rung elsewhere while nobody listened.
+        app.signals.heard_nothing();
     }
 }
 

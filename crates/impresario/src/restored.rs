@@ -26,6 +26,15 @@ const PATIENCE: SignedDuration = SignedDuration::from_secs(60);
 /// # Errors
 /// The store's, and where the clock stands before the instant of the backup.
 pub async fn settle(app: &App) -> anyhow::Result<()> {
+    // A dump carries no mark. What was put back from one is known by its place, and a node does not guess what it is.
+    if !app.store.write("is_at_home", settings::is_at_home).await? {
+        bail!(
+            "since a node last ran on it, this database was put back from a dump or moved to another place. If something \
+             may have fired elsewhere since, run `impresario restored`: what came due since is then written down as \
+             missed, and nothing fires twice. If it was only moved, and no node ran meanwhile, run \
+             `impresario restored --only-moved`: then nothing is missed. And start again"
+        );
+    }
     let Some(mark) = app
         .store
         .read_now("restored_from", settings::restored_from)

@@ -12,7 +12,8 @@ use crate::{
     builds,
     config::{Role, Settings},
     delivery::outbox,
-    hints, reaper, restored, scheduler, worker,
+    hints::{self, Line},
+    reaper, restored, scheduler, worker,
 };
 
 /// How long the rest may take to write down where it stands once the runs have ended.
@@ -77,11 +78,11 @@ fn check_roles(settings: &Settings) -> anyhow::Result<()> {
 }
 
 /// Starts the loops of this node's roles, and what every node has.
-fn start_loops(app: &Arc<App>, tasks: &TaskTracker, soft: &CancellationToken) {
+fn start_loops(app: &Arc<App>, line: Option<Line>, (tasks, soft): (&TaskTracker, &CancellationToken)) {
     let roles = &app.settings.roles;
     let parts = || (Arc::clone(app), tasks.clone(), soft.clone());
     let (node, _, stop) = parts();
-    tasks.spawn(async move { hints::run(&node, &stop).await });
+    tasks.spawn(async move { hints::run(&node, line, &stop).await });
     let (node, _, stop) = parts();
     tasks.spawn(async move { keep_time(&node, &stop).await });
     if roles.has(Role::Scheduler) {
@@ -119,6 +120,8 @@ impl Server {
         let address = listener.local_addr().context("the address that was taken")?;
         check_roles(&settings)?;
         let app = Arc::new(App::open(settings).await?);
+        // Before anything is looked at: from here on nobody takes the database for one that no node runs on.
+        let line = hints::open(&app).await?;
         // First: by then nothing may fire or run that may have before.
         restored::settle(&app).await?;
         worker::recover(&app).await?;
@@ -128,7 +131,7 @@ impl Server {
         let (soft, tasks) = (CancellationToken::new(), TaskTracker::new());
         let router = api::router(Arc::clone(&app), tasks.clone());
         tasks.spawn(api::server::serve(listener, router, soft.clone(), tasks.clone()));
-        start_loops(&app, &tasks, &soft);
+        start_loops(&app, line, (&tasks, &soft));
         Ok(Self {
             app,
             address,

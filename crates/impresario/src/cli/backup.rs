@@ -20,6 +20,13 @@ pub(super) struct BackupOptions {
     file: PathBuf,
 }
 
+#[derive(Debug, Args)]
+pub(super) struct RestoredOptions {
+    /// Only say that the database on PostgreSQL was moved, and that nothing has fired elsewhere since: what it owes fires
+    #[arg(long)]
+    only_moved: bool,
+}
+
 /// The settings, where they name a database.
 fn settings(flags: &Flags) -> anyhow::Result<Settings> {
     let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
@@ -78,7 +85,7 @@ pub(super) async fn backup(flags: &Flags, options: BackupOptions) -> anyhow::Res
     Ok(())
 }
 
-pub(super) async fn restored(flags: &Flags) -> anyhow::Result<()> {
+pub(super) async fn restored(flags: &Flags, options: RestoredOptions) -> anyhow::Result<()> {
     let settings = settings(flags)?;
     // As a server, for its lock: what is settled at a start must not change under one that runs. A database that nodes share
     // has no such lock.
@@ -89,7 +96,24 @@ pub(super) async fn restored(flags: &Flags) -> anyhow::Result<()> {
     let store = Store::of(settings.database.as_ref(), &settings.data_dir, access)
         .await
         .context("only a database on which no server runs can be marked as restored")?;
-    // Here, before the write, is the place to ask that no node runs on a database that they share.
+    if let Some(target) = &settings.database
+        && !store::is_deserted(target).await?
+    {
+        bail!(
+            "nodes run on {}: stop them all first, what is settled at a start must not change under one that runs",
+            target.shown()
+        );
+    }
+    if options.only_moved {
+        if settings.database.is_none() {
+            bail!("--only-moved is for a database on PostgreSQL: an embedded one is not known by its place");
+        }
+        store.write("settle_down", ops::settings::settle_down).await?;
+        say(
+            "noted that the database was moved and that nothing has fired elsewhere since: nodes go on where it stands",
+        )?;
+        return Ok(());
+    }
     let now = match store.shared_time().await? {
         // By the clock that the nodes go by.
         Some((_, millisecond, _)) if settings.clock_file.is_none() => {
@@ -98,7 +122,10 @@ pub(super) async fn restored(flags: &Flags) -> anyhow::Result<()> {
         _ => clock(&settings)?.now(),
     };
     store
-        .write("mark_restored", move |tx| ops::settings::mark_restored(tx, now))
+        .write("mark_restored", move |tx| {
+            ops::settings::settle_down(tx)?;
+            ops::settings::mark_restored(tx, now)
+        })
         .await?;
     say(
         "marked as restored: the next start writes down what has come due by then as missed, and fails the jobs that are \

@@ -43,7 +43,7 @@ enum Command {
     Backup(backup::BackupOptions),
     /// Say that this database was put back from an older backup: what came due since is written down as missed, and does
     /// not fire again
-    Restored,
+    Restored(backup::RestoredOptions),
     /// Schedules as code: keep a server's schedules in a file
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
@@ -65,7 +65,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Tenant(command) => done(admin::tenant(&cli.flags, command).await),
         Command::ApiKey(command) => done(admin::api_key(&cli.flags, command).await),
         Command::Backup(options) => done(backup::backup(&cli.flags, options).await),
-        Command::Restored => done(backup::restored(&cli.flags).await),
+        Command::Restored(options) => done(backup::restored(&cli.flags, options).await),
         Command::Schedules(command) => schedules::run(command).await,
     };
     match outcome {

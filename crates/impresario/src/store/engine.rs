@@ -83,6 +83,20 @@ impl Dialect {
         }
     }
 
+    /// What tells one place of a database from another, as a query with one column `home`: it is another once the tables
+    /// were put back from a dump, on whatever server. Nothing where a file is a place.
+    #[must_use]
+    pub fn home(self) -> Option<&'static str> {
+        match self {
+            Self::Sqlite => None,
+            Self::Postgres => Some(
+                "SELECT system_identifier::text || '/' || (SELECT oid::text FROM pg_database
+                   WHERE datname = current_database()) || '/' || 'settings'::regclass::oid::text AS home
+                 FROM pg_control_system()",
+            ),
+        }
+    }
+
     /// The clock that all nodes go by and leases are measured on, in whole milliseconds, as a query with one column `now`;
     /// nothing where a lease ends with the process that holds it: SQLite's one server finds at its start what an earlier
     /// one left.

@@ -41,6 +41,7 @@ mod faults;
 mod front;
 mod jobs;
 mod main_job;
+mod nodes;
 mod overlap;
 mod params;
 mod preview;

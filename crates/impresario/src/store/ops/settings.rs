@@ -13,6 +13,8 @@ const INSTANCE: &str = "instance";
 const TZDB_VERSION: &str = "tzdb_version";
 /// Marks a database that was put back from a backup and is not settled yet: the instant of the backup.
 pub(in crate::store) const RESTORED_FROM: &str = "restored_from";
+/// Where the database was when a node last ran on it.
+const HOME: &str = "home";
 const WRITE_CHECK: &str = "write_check";
 
 /// The value of a setting.
@@ -30,6 +32,45 @@ fn set(tx: &mut Tx<'_>, name: &str, value: &str) -> Result<()> {
          ON CONFLICT (name) DO UPDATE SET value = excluded.value",
         params![name, value],
     )
+}
+
+/// Whether the database is where it was when a node last ran on it; a new one is. Not where its tables were put back from
+/// a dump: nobody can know what has fired elsewhere since.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn is_at_home(tx: &mut Tx<'_>) -> Result<bool> {
+    let Some(here) = here(tx)? else { return Ok(true) };
+    tx.execute(
+        "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
+        params![HOME, &here],
+    )?;
+    Ok(get(tx, HOME)?.as_deref() == Some(&*here))
+}
+
+/// Writes down that the database is at home where it is now.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn settle_down(tx: &mut Tx<'_>) -> Result<()> {
+    match here(tx)? {
+        Some(here) => set(tx, HOME, &here),
+        None => Ok(()),
+    }
+}
+
+/// Where the database is, if that can be told: a server may keep it to itself.
+fn here(tx: &mut Tx<'_>) -> Result<Option<String>> {
+    let Some(sql) = tx.dialect().home() else {
+        return Ok(None);
+    };
+    match tx.isolated(|tx| tx.query_opt(sql, &[], |row| row.get("home")))? {
+        Err(error) if !error.is_unavailable() => {
+            tracing::debug!(%error, "where the database is cannot be told");
+            Ok(None)
+        }
+        here => here,
+    }
 }
 
 /// What the database says of the secret key.

@@ -1,4 +1,4 @@
-//! LISTEN and NOTIFY: a connection of its own, on which nothing else happens.
+//! A node's own connection, on which no work is done: it shows that the node is there, and LISTEN and NOTIFY go over it.
 
 use std::time::Duration;
 
@@ -11,6 +11,22 @@ use crate::store::error::{EngineError, Result, StoreError};
 /// A hint that takes longer is of no use.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// Held by every node as long as it is there, in a mode that they can share: the lock of the schema. Any number that
+/// nobody else uses.
+const PRESENCE: &str = "1230197843, hashtext(current_schema())";
+
+/// Whether no node is on the database. A node that has lost its connection for the moment does not show.
+///
+/// # Errors
+/// Where the server cannot be reached.
+pub async fn is_deserted(target: &Target) -> Result<bool> {
+    let client = connect(target, None).await?;
+    // Given up with the connection, at the end of this function.
+    let sql = format!("SELECT pg_try_advisory_lock({PRESENCE})");
+    let row = answer(client.query_one(&sql, &[])).await?;
+    row.try_get(0).map_err(refused)
+}
+
 /// The channel on which the nodes of one database tell each other that there is work.
 #[derive(Debug)]
 pub struct Hints {
@@ -19,18 +35,23 @@ pub struct Hints {
 }
 
 impl Hints {
-    /// Listens. What others, and this node itself, send goes to `heard`, which closes when the connection is lost.
+    /// Shows that a node is there, and where it is to `listen`, listens: what others, and this node itself, send goes to
+    /// `heard`, which closes when the connection is lost.
     ///
     /// # Errors
     /// Where the server cannot be reached.
-    pub async fn open(target: &Target, heard: UnboundedSender<String>) -> Result<Self> {
+    pub async fn open(target: &Target, listen: bool, heard: UnboundedSender<String>) -> Result<Self> {
         let client = connect(target, Some(heard)).await?;
+        let sql = format!("SELECT pg_advisory_lock_shared({PRESENCE})");
+        answer(client.batch_execute(&sql)).await?;
         // Channels are the whole database's; tables are a schema's. A name has 63 bytes.
         let sql = "SELECT left('impresario_' || current_schema(), 63)";
         let row = answer(client.query_one(sql, &[])).await?;
         let channel: String = row.try_get(0).map_err(refused)?;
-        let quoted = channel.replace('"', "\"\"");
-        answer(client.batch_execute(&format!("LISTEN \"{quoted}\""))).await?;
+        if listen {
+            let quoted = channel.replace('"', "\"\"");
+            answer(client.batch_execute(&format!("LISTEN \"{quoted}\""))).await?;
+        }
         Ok(Self { client, channel })
     }
 

@@ -16,7 +16,7 @@ mod trouble;
 
 pub use self::{
     connect::{cancel, connect},
-    hints::Hints,
+    hints::{Hints, is_deserted},
     inspect::{inspect, may_migrate, may_use},
     migrate::Migrated,
     target::Target,

@@ -6,7 +6,7 @@ use tokio_postgres::{NoTls, SimpleQueryMessage};
 
 /// A schema, gone when it is dropped.
 #[derive(Debug)]
-pub(super) struct Database {
+pub(crate) struct Database {
     server: String,
     schema: String,
 }
@@ -22,10 +22,11 @@ fn variable(name: &str) -> Option<String> {
 impl Database {
     /// One, where the tests are to run on PostgreSQL.
     pub(super) fn asked_for() -> Option<Self> {
+        (variable("IMPRESARIO_TEST_ENGINE")? == "postgres").then(Self::new)
+    }
+
+    pub(super) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        if variable("IMPRESARIO_TEST_ENGINE")? != "postgres" {
-            return None;
-        }
         let server = variable("IMPRESARIO_TEST_DATABASE_URL")
             .expect("no PostgreSQL for the tests: run them with `scripts/with-postgres cargo test`");
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -34,7 +35,26 @@ impl Database {
             schema: format!("e2e_{}_{number}", std::process::id()),
         };
         database.run(&format!("CREATE SCHEMA {}", database.schema));
-        Some(database)
+        database
+    }
+
+    /// Puts every table back as if from a dump: the same rows in new tables.
+    pub(crate) fn put_back(&self) {
+        let sql = format!(
+            "SET search_path = {0}; DO $$ BEGIN
+               CREATE TABLE copy (LIKE settings INCLUDING ALL); INSERT INTO copy SELECT * FROM settings;
+               DROP TABLE settings; ALTER TABLE copy RENAME TO settings; END $$",
+            self.schema
+        );
+        self.run(&sql);
+    }
+
+    /// As it is before anybody has migrated it.
+    pub(crate) fn drop_tables(&self) {
+        self.run(&format!(
+            "DROP SCHEMA {0} CASCADE; CREATE SCHEMA {0}",
+            self.schema
+        ));
     }
 
     /// For `--database-url`.

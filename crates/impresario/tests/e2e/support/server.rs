@@ -30,6 +30,12 @@ pub(crate) struct Setup {
     pub(crate) private_callbacks: bool,
     /// Whether it keeps everything in its data directory, whatever the others do.
     pub(crate) embedded: bool,
+    /// Whether it is on PostgreSQL, whatever the others do, so that there may be others beside it.
+    pub(crate) shared: bool,
+    /// `--roles`, where it has not all of them.
+    pub(crate) roles: Option<&'static str>,
+    /// Whether it hears of the other nodes' work at once.
+    pub(crate) hints: bool,
 }
 
 impl Setup {
@@ -43,7 +49,26 @@ impl Setup {
             grace_seconds: 0,
             private_callbacks: true,
             embedded: false,
+            shared: false,
+            roles: None,
+            hints: true,
         }
+    }
+
+    /// On PostgreSQL: for several nodes.
+    pub(crate) fn shared(self) -> Self {
+        Self { shared: true, ..self }
+    }
+
+    pub(crate) fn roles(self, roles: &'static str) -> Self {
+        Self {
+            roles: Some(roles),
+            ..self
+        }
+    }
+
+    pub(crate) fn without_hints(self) -> Self {
+        Self { hints: false, ..self }
     }
 
     /// On SQLite: for what is said of its file.
@@ -115,7 +140,7 @@ pub(crate) struct Server {
     address: Arc<Mutex<SocketAddr>>,
     running: Option<Running>,
     /// Where everything is kept, if not in the data directory. Dropped last: the server uses it until it has ended.
-    database: Option<Database>,
+    database: Option<Arc<Database>>,
 }
 
 /// How a command ended, and what it said.
@@ -148,13 +173,33 @@ impl Server {
             running: None,
             database: None,
         };
-        if !server.setup.embedded {
-            server.database = Database::asked_for();
+        if server.setup.shared {
+            server.database = Some(Arc::new(Database::new()));
+        } else if !server.setup.embedded {
+            server.database = Database::asked_for().map(Arc::new);
         }
         if server.database.is_some() {
             server.cli(&["migrate"]);
         }
         server
+    }
+
+    /// Another node on the same database, with a folder and a clock of its own and the same key.
+    pub(crate) fn node(&self, setup: Setup) -> Self {
+        let mut node = Self::unstarted(Setup {
+            embedded: true,
+            ..setup
+        });
+        node.setup.embedded = false;
+        node.database.clone_from(&self.database);
+        let key = "secret.key";
+        std::fs::create_dir(node.data_dir()).unwrap();
+        std::fs::copy(self.data_dir().join(key), node.data_dir().join(key)).unwrap();
+        node
+    }
+
+    pub(crate) fn database(&self) -> &Database {
+        self.database.as_deref().unwrap()
     }
 
     pub(crate) fn data_dir(&self) -> PathBuf {
@@ -201,6 +246,12 @@ impl Server {
         if self.database.is_some() {
             // What a killed server held comes free when its lease has run out.
             command.args(["--lease-seconds", "2"]);
+        }
+        if let Some(roles) = self.setup.roles {
+            command.args(["--roles", roles]);
+        }
+        if !self.setup.hints {
+            command.args(["--database-hints", "off"]);
         }
         if let Some(chromium) = &self.setup.chromium {
             command.arg("--chromium").arg(chromium);
