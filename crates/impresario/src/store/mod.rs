@@ -4,6 +4,7 @@
 //! [`Store::read`] run one. The engine decides nothing: policy comes in as values and pure functions.
 
 pub mod backup;
+pub mod copy;
 mod directory;
 mod engine;
 mod error;

@@ -22,7 +22,7 @@ pub use self::{
     target::Target,
 };
 pub(super) use self::{
-    migrate::migrate,
+    migrate::{has_tables, migrate},
     pool::Postgres,
     session::{Session, cell},
 };
