@@ -56,7 +56,7 @@ fn place(flag: &str, text: &SecretString) -> anyhow::Result<Place> {
     if text.starts_with("postgres://") || text.starts_with("postgresql://") {
         let target = Target::parse(text, &config::variable);
         return target
-            .map(Place::Postgres)
+            .map(|target| Place::Postgres(Box::new(target)))
             .map_err(|why| anyhow::anyhow!("{flag}: {why}"));
     }
     bail!("{flag}: must be sqlite:DIR, such as sqlite:./data, or postgres://…")

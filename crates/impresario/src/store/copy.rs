@@ -41,7 +41,7 @@ pub enum Place {
     /// The embedded one in this data directory.
     Sqlite(PathBuf),
     /// One on PostgreSQL.
-    Postgres(Target),
+    Postgres(Box<Target>),
 }
 
 impl Place {
@@ -115,7 +115,7 @@ pub async fn copy(
     check(from, to)?;
     let source = Source::open(from).await?;
     let target = Opened::target(to).await?;
-    let to_shown = target.shown().to_owned();
+    let to_shown = target.shown();
     let now = clock.now();
     let (mark, is_new) = source.begin(&to_shown, ids.uuid(now).to_string()).await?;
     let moved = async {
@@ -198,7 +198,7 @@ fn transfer(
     mut progress: impl FnMut(Progress),
 ) -> Result<Copied, Failed> {
     let source = source.begin(false).map_err(Failed::Before)?;
-    let shown = target.shown().to_owned();
+    let shown = target.shown();
     let target = target.begin(true).map_err(Failed::Before)?;
     let look = || {
         let tables = shape::plan(source.tables()?, &target.tables()?)?;

@@ -10,6 +10,8 @@ mod engine;
 mod error;
 mod migrate;
 pub mod ops;
+#[cfg(test)]
+mod parity;
 pub mod postgres;
 mod readers;
 mod sqlite;

@@ -171,7 +171,7 @@ mod tests {
             vec![small.clone()]
         );
         for (source, target, reason) in [
-            (vec![more.clone()], vec![small.clone()], "has no new there"),
+            (vec![more], vec![small.clone()], "has no new there"),
             (
                 vec![small.clone(), other],
                 vec![small.clone()],

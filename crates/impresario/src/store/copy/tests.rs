@@ -87,7 +87,7 @@ impl Stage {
     }
 
     fn postgres(&self) -> Place {
-        Place::Postgres(Target::parse(&self.url(), &|_| None).unwrap())
+        Place::Postgres(Box::new(Target::parse(&self.url(), &|_| None).unwrap()))
     }
 
     fn embedded(&self) -> Place {

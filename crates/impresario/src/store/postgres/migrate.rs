@@ -176,3 +176,7 @@ fn failed(error: tokio_postgres::Error) -> StoreError {
     };
     StoreError::Open(format!("migration: {detail}"))
 }
+
+#[cfg(test)]
+#[path = "migrate_tests.rs"]
+mod tests;

@@ -42,6 +42,12 @@ mod testing {
         Target::parse(url, &|_| None).unwrap()
     }
 
+    /// Runs statements on a connection of their own.
+    pub(super) async fn run(url: &str, statements: &str) {
+        let client = connect(&target(url), None).await.unwrap();
+        client.batch_execute(statements).await.unwrap();
+    }
+
     /// What one statement returns, as text.
     pub(super) async fn text(client: &tokio_postgres::Client, statement: &str) -> String {
         let row = client.query_one(statement, &[]).await.unwrap();

@@ -100,6 +100,8 @@ impl Postgres {
         };
         let client = connect(target, None).await?;
         inspect(&client, target).await?;
+        // Before it is read: a role without any right is told which it needs.
+        may_use(&client, target, &["schema_migrations"]).await?;
         let tables = migrate::check_version(&client, &target.shown()).await?;
         let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
         may_use(&client, target, &tables).await?;
