@@ -40,7 +40,7 @@ fn settings(flags: &Flags) -> anyhow::Result<Settings> {
 }
 
 /// The clock that the server goes by: the backup's instant is compared with it when the backup is put back.
-fn clock(settings: &Settings) -> anyhow::Result<SharedClock> {
+pub(super) fn clock(settings: &Settings) -> anyhow::Result<SharedClock> {
     Ok(match &settings.clock_file {
         Some(path) => std::sync::Arc::new(
             clock::follow_file(path.clone()).with_context(|| format!("clock_file: {}", path.display()))?,

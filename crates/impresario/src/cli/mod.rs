@@ -2,6 +2,7 @@
 
 pub(crate) mod admin;
 mod backup;
+mod copy;
 mod database;
 mod schedules;
 mod telemetry;
@@ -44,6 +45,8 @@ enum Command {
     /// Say that this database was put back from an older backup: what came due since is written down as missed, and does
     /// not fire again
     Restored(backup::RestoredOptions),
+    /// Copy everything from the embedded database to one on PostgreSQL, or back, and go on there
+    Copy(copy::CopyOptions),
     /// Schedules as code: keep a server's schedules in a file
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
@@ -66,6 +69,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::ApiKey(command) => done(admin::api_key(&cli.flags, command).await),
         Command::Backup(options) => done(backup::backup(&cli.flags, options).await),
         Command::Restored(options) => done(backup::restored(&cli.flags, options).await),
+        Command::Copy(options) => done(copy::copy(&cli.flags, options).await),
         Command::Schedules(command) => schedules::run(command).await,
     };
     match outcome {

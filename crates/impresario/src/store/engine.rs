@@ -118,6 +118,9 @@ pub enum Access {
     Server,
     /// A command beside it.
     Tool,
+    /// The command that copies everything elsewhere. On a data directory it is alone, as a server is; and it may open what
+    /// has been copied already.
+    Mover,
 }
 
 /// Turns a panic of one operation into its error, so that it takes nobody else down.

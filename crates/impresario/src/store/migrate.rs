@@ -115,6 +115,12 @@ fn apply(
     }
 }
 
+/// As a program of an earlier version left it, for tests.
+#[cfg(test)]
+pub(super) fn to_version(connection: &mut Connection, dir: &Path, version: usize) -> Result<()> {
+    migrate_to(connection, &MIGRATIONS[..version], dir, Access::Tool, PATIENCE)
+}
+
 fn check_references(migration: &Transaction<'_>) -> Result<()> {
     let broken = migration
         .query_row("PRAGMA foreign_key_check", [], |row| row.get::<_, String>(0))

@@ -4,11 +4,14 @@
 //! [`Store::read`] run one. The engine decides nothing: policy comes in as values and pure functions.
 
 pub mod backup;
+pub mod copy;
 mod directory;
 mod engine;
 mod error;
 mod migrate;
 pub mod ops;
+#[cfg(test)]
+mod parity;
 pub mod postgres;
 mod readers;
 mod sqlite;

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, OpenFlags, OptionalExtension as _};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -18,6 +18,7 @@ use super::{
     engine::{Access, guarded},
     error::{Result, StoreError},
     migrate,
+    ops::moving::{self, Mark},
     readers::{LONGEST, Readers},
     tx::{Session, Tx},
 };
@@ -111,11 +112,14 @@ impl Sqlite {
         directory::create_private(dir)?;
         directory::refuse_network(dir)?;
         let lock = match access {
-            Access::Server => Some(directory::hold(dir)?),
+            Access::Server | Access::Mover => Some(directory::hold(dir)?),
             Access::Tool => None,
         };
         let path = dir.join("impresario.db");
         let mut connection = connect(&path, false)?;
+        if access != Access::Mover {
+            refuse_moved(&connection, dir)?;
+        }
         migrate::migrate(&mut connection, dir, access)?;
 
         let (writer, queue) = mpsc::channel(WRITE_QUEUE);
@@ -169,6 +173,35 @@ impl Sqlite {
     /// Who reads.
     pub(super) fn readers(&self) -> &Arc<Readers> {
         &self.readers
+    }
+}
+
+/// Refuses a database whose rows have gone to another one; before anything in it is changed.
+fn refuse_moved(connection: &Connection, dir: &Path) -> Result<()> {
+    let failed = |error: rusqlite::Error| StoreError::Open(format!("{}: {error}", dir.display()));
+    let has_settings =
+        "SELECT EXISTS (SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'settings')";
+    if !connection
+        .query_row(has_settings, [], |row| row.get(0))
+        .map_err(failed)?
+    {
+        return Ok(());
+    }
+    let mark: Option<String> = connection
+        .query_row(
+            "SELECT value FROM settings WHERE name = $1",
+            [moving::MOVED_TO],
+            |row| row.get(0),
+        )
+        .optional()
+        .map_err(failed)?;
+    match mark {
+        None => Ok(()),
+        Some(mark) => {
+            let shown = format!("the data directory {}", dir.display());
+            let argument = format!("sqlite:{}", dir.display());
+            Err(StoreError::Open(Mark::read(&mark).refusal(&shown, &argument)))
+        }
     }
 }
 

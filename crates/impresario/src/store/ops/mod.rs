@@ -12,6 +12,7 @@ mod fixture;
 pub mod jobs;
 mod lease;
 pub mod logs;
+pub mod moving;
 mod outcomes;
 mod query;
 pub mod restored;

@@ -129,15 +129,16 @@ fn check(applied: &Applied, migrations: &[Migration]) -> Result<i64> {
     Ok(applied.iter().map(|(version, ..)| *version).max().unwrap_or(0))
 }
 
+/// Whether a program of this kind has made its tables there.
+pub(in crate::store) async fn has_tables(client: &Client) -> Result<bool> {
+    let sql = "SELECT to_regclass('schema_migrations') IS NOT NULL";
+    let there = client.query_one(sql, &[]).await;
+    there.and_then(|row| row.try_get(0)).map_err(failed)
+}
+
 /// Refuses a database whose schema this program cannot use; says which tables it has.
 pub(in crate::store) async fn check_version(client: &Client, shown: &str) -> Result<Vec<String>> {
-    let sql = "SELECT to_regclass('schema_migrations') IS NOT NULL";
-    let there: bool = client
-        .query_one(sql, &[])
-        .await
-        .and_then(|row| row.try_get(0))
-        .map_err(failed)?;
-    let version = if there {
+    let version = if has_tables(client).await? {
         check(&applied(client).await?, MIGRATIONS)?
     } else {
         0
@@ -175,3 +176,7 @@ fn failed(error: tokio_postgres::Error) -> StoreError {
     };
     StoreError::Open(format!("migration: {detail}"))
 }
+
+#[cfg(test)]
+#[path = "migrate_tests.rs"]
+mod tests;

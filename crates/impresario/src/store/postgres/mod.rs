@@ -22,7 +22,7 @@ pub use self::{
     target::Target,
 };
 pub(super) use self::{
-    migrate::migrate,
+    migrate::{has_tables, migrate},
     pool::Postgres,
     session::{Session, cell},
 };
@@ -40,6 +40,12 @@ mod testing {
     /// A target without any of the variables.
     pub(super) fn target(url: &str) -> Target {
         Target::parse(url, &|_| None).unwrap()
+    }
+
+    /// Runs statements on a connection of their own.
+    pub(super) async fn run(url: &str, statements: &str) {
+        let client = connect(&target(url), None).await.unwrap();
+        client.batch_execute(statements).await.unwrap();
     }
 
     /// What one statement returns, as text.

@@ -13,12 +13,14 @@ use std::{
 };
 
 use tokio::{runtime::Handle, sync::Semaphore};
+use tokio_postgres::Client;
 
 use super::{Target, connect, inspect, may_use, migrate, session::Session};
 use crate::store::{
     directory,
     engine::{Access, guarded},
     error::{EngineError, Result, StoreError},
+    ops::moving::{self, Mark},
     tx::{self, Tx},
 };
 
@@ -94,13 +96,18 @@ impl Postgres {
     pub(in crate::store) async fn open(target: &Target, dir: &Path, access: Access) -> Result<Self> {
         let lock = match access {
             Access::Server => Some(directory::hold(dir)?),
-            Access::Tool => None,
+            Access::Tool | Access::Mover => None,
         };
         let client = connect(target, None).await?;
         inspect(&client, target).await?;
+        // Before it is read: a role without any right is told which it needs.
+        may_use(&client, target, &["schema_migrations"]).await?;
         let tables = migrate::check_version(&client, &target.shown()).await?;
         let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
         may_use(&client, target, &tables).await?;
+        if access != Access::Mover {
+            refuse_moved(&client, target).await?;
+        }
         let first = Session::new(client, Handle::current());
         let pool = Pool {
             target: target.clone(),
@@ -177,6 +184,22 @@ impl Postgres {
                 operation: name,
                 message: error.to_string(),
             })?
+    }
+}
+
+/// Refuses a database whose rows have gone to another one.
+async fn refuse_moved(client: &Client, target: &Target) -> Result<()> {
+    let sql = "SELECT value FROM settings WHERE name = $1";
+    let asked = client.query_opt(sql, &[&moving::MOVED_TO]).await;
+    let mark: Option<String> = asked
+        .and_then(|row| row.map(|row| row.try_get(0)).transpose())
+        .map_err(|error| StoreError::Open(format!("{}: {error}", target.shown())))?;
+    match mark {
+        None => Ok(()),
+        Some(mark) => {
+            let shown = target.shown();
+            Err(StoreError::Open(Mark::read(&mark).refusal(&shown, &shown)))
+        }
     }
 }
 

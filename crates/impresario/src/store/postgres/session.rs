@@ -3,6 +3,7 @@
 use std::{
     cell::{Cell as Flag, RefCell},
     collections::HashMap,
+    fmt,
     time::Duration,
 };
 
@@ -10,6 +11,7 @@ use bytes::BytesMut;
 use tokio::runtime::Handle;
 use tokio_postgres::{
     Client, Row, SimpleQueryMessage, Statement,
+    row::RowIndex,
     types::{FromSql, IsNull, ToSql, Type, to_sql_checked},
 };
 
@@ -36,8 +38,8 @@ pub(in crate::store) struct Session {
     broken: Flag<bool>,
 }
 
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Session").finish_non_exhaustive()
     }
 }
@@ -191,8 +193,11 @@ impl<'a> FromSql<'a> for Any<'a> {
     }
 }
 
-/// Reads a column by its name, or says why it cannot be read.
-pub(in crate::store) fn cell<'r>(row: &'r Row, column: &str) -> Result<Cell<'r>, String> {
+/// Reads a column by its name or number, or says why it cannot be read.
+pub(in crate::store) fn cell<'r>(
+    row: &'r Row,
+    column: impl RowIndex + fmt::Display,
+) -> Result<Cell<'r>, String> {
     row.try_get::<_, Any<'r>>(column)
         .map(|any| any.0)
         .map_err(|error| match std::error::Error::source(&error) {
