@@ -44,6 +44,7 @@ const WATCHED: [Watched; 5] = [
             "pattern_since",
             "updated_at",
             "jitter_seconds",
+            "misfire_policy",
             "disabled_at",
         ],
     },

@@ -18,7 +18,9 @@ use std::{
 };
 
 use crate::support::{
-    alive, command, node as node_program, of_runs, runner_dir, signal_pid, sweep, wait_until,
+    process::{alive, command, of_runs, signal_pid, sweep},
+    server::{node as node_program, runner_dir},
+    wait_until,
 };
 
 /// Where a node's data is.

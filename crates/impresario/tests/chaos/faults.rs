@@ -147,7 +147,11 @@ impl Targets<'_> {
             self.pause(1_500, 5_000, rng);
             let number = rng.below(self.proxies.len());
             let (proxy, about) = (&self.proxies[number], format!("node {number}"));
-            match rng.below(8) {
+            match rng.below(9) {
+                8 => {
+                    self.done.note("connections forgotten", &about);
+                    proxy.forget();
+                }
                 0..=2 => {
                     let cut = rng.pick(&[Cut::Before, Cut::After, Cut::Late]);
                     let times = rng.between(1, 4);

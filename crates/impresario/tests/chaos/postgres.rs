@@ -14,7 +14,10 @@ use tempfile::TempDir;
 
 use crate::{
     db::Db,
-    support::{command, signal_pid, wait_until},
+    support::{
+        process::{command, signal_pid},
+        wait_until,
+    },
 };
 
 /// How a server is stopped before it starts again.

@@ -60,8 +60,16 @@ struct State {
     /// What the next COMMITs meet, whatever the rate says.
     aimed: Vec<Cut>,
     counts: Counts,
-    open: Vec<TcpStream>,
+    open: Vec<Open>,
     over: bool,
+}
+
+/// A connection that is there.
+#[derive(Debug)]
+struct Open {
+    client: TcpStream,
+    server: TcpStream,
+    link: Arc<Link>,
 }
 
 #[derive(Debug)]
@@ -150,6 +158,17 @@ impl Proxy {
         self.change(end_all);
     }
 
+    /// Ends the server's side of every connection and tells no node: what a node asks there is never answered, as behind a
+    /// balancer that has lost the server. New connections are good.
+    pub(crate) fn forget(&self) {
+        self.change(|state| {
+            for open in state.open.drain(..) {
+                open.link.forgotten.store(true, Ordering::SeqCst);
+                let _gone = open.server.shutdown(Shutdown::Both);
+            }
+        });
+    }
+
     /// From here on it does nothing but pass on.
     pub(crate) fn heal(&self) {
         self.change(|state| {
@@ -174,8 +193,9 @@ impl Drop for Proxy {
 }
 
 fn end_all(state: &mut State) {
-    for stream in state.open.drain(..) {
-        let _gone = stream.shutdown(Shutdown::Both);
+    for open in state.open.drain(..) {
+        let _gone = open.client.shutdown(Shutdown::Both);
+        let _gone = open.server.shutdown(Shutdown::Both);
     }
 }
 
@@ -222,21 +242,32 @@ fn connect(client: &TcpStream, shared: &Arc<Shared>) -> std::io::Result<()> {
         return Ok(());
     }
     let server = TcpStream::connect(shared.upstream)?;
+    // While nobody listens there, a connection may meet itself: its own port may be the one it asks for.
+    if server.local_addr()? == server.peer_addr()? {
+        return Ok(());
+    }
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
+    let link = Arc::new(Link::default());
     {
         let mut state = shared.state.lock().unwrap();
         state.counts.connections += 1;
-        state.open.retain(|stream| stream.peer_addr().is_ok());
-        state.open.extend([client.try_clone()?, server.try_clone()?]);
+        state.open.retain(|open| open.client.peer_addr().is_ok());
+        state.open.push(Open {
+            client: client.try_clone()?,
+            server: server.try_clone()?,
+            link: link.clone(),
+        });
     }
-    let link = Arc::new(Link::default());
     let (from, to) = (server.try_clone()?, client.try_clone()?);
     let (back, of_answers) = (shared.clone(), link.clone());
     thread::spawn(move || {
-        // However it ended, nothing more is to be waited for.
-        let _ended = answers(from, to, &back, &of_answers);
+        // A server that was killed ends a connection with an error, and the node must hear of it as well.
+        let _ended = answers(&from, &to, &back, &of_answers);
         of_answers.answered.store(true, Ordering::SeqCst);
+        if !of_answers.forgotten.load(Ordering::SeqCst) {
+            let _gone = to.shutdown(Shutdown::Both);
+        }
     });
     let ended = asks(client, &server, shared, &link);
     let _gone = client.shutdown(Shutdown::Both);
@@ -251,6 +282,8 @@ struct Link {
     muted: AtomicBool,
     /// The server has said something since.
     answered: AtomicBool,
+    /// The server's side is gone, and the node is not told.
+    forgotten: AtomicBool,
 }
 
 /// Passes on what the node says, until a COMMIT is to be cut.
@@ -270,7 +303,10 @@ fn asks(mut client: &TcpStream, mut server: &TcpStream, shared: &Shared, link: &
             let cut = if message.commits { shared.cut() } else { None };
             let wait = match cut {
                 None => {
-                    server.write_all(&message.bytes)?;
+                    let written = server.write_all(&message.bytes);
+                    if !link.forgotten.load(Ordering::SeqCst) {
+                        written?;
+                    }
                     continue;
                 }
                 Some((Cut::Before, _)) => return Ok(()),
@@ -292,10 +328,10 @@ fn asks(mut client: &TcpStream, mut server: &TcpStream, shared: &Shared, link: &
     }
 }
 
-/// Passes back what the server says.
+/// Passes back what the server says, until it says nothing more.
 fn answers(
-    mut server: TcpStream,
-    mut client: TcpStream,
+    mut server: &TcpStream,
+    mut client: &TcpStream,
     shared: &Shared,
     link: &Link,
 ) -> std::io::Result<()> {
@@ -303,14 +339,14 @@ fn answers(
     loop {
         let count = server.read(&mut bytes)?;
         if count == 0 {
-            return client.shutdown(Shutdown::Both);
+            return Ok(());
         }
         if link.muted.load(Ordering::SeqCst) {
             link.answered.store(true, Ordering::SeqCst);
             continue;
         }
         if !shared.pass(false) {
-            return client.shutdown(Shutdown::Both);
+            return Ok(());
         }
         // Looked at again: the line may have been a black hole until now.
         if !link.muted.load(Ordering::SeqCst) {
@@ -382,5 +418,20 @@ mod tests {
         assert!(Db::try_postgres(proxy.address()).is_err());
         proxy.heal();
         Db::postgres(proxy.address()).run("SELECT 1");
+    }
+
+    #[test]
+    fn a_node_hears_of_a_server_that_is_gone_unless_it_is_not_to() {
+        let mut server = Postgres::start();
+        let proxy = Proxy::start(server.address(), "n", Rng::of(3, "proxy"));
+        let mut through = Db::postgres(proxy.address());
+        server.restart(crate::postgres::Stop::Kill);
+        through.try_run("SELECT 1").unwrap_err();
+        let mut through = Db::postgres(proxy.address());
+        proxy.forget();
+        let waits = thread::spawn(move || through.try_run("SELECT 1"));
+        Db::postgres(proxy.address()).run("SELECT 1");
+        thread::sleep(Duration::from_millis(300));
+        assert!(!waits.is_finished(), "nobody answers it");
     }
 }

@@ -383,6 +383,7 @@ fn report(world: &World, evidence: &Evidence, done: &Done, found: &Found) -> Str
             "slow line",
             "line refused",
             "connections reset",
+            "connections forgotten",
             "clock skewed",
             "rows locked",
         ];
