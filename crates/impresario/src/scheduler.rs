@@ -34,6 +34,10 @@ const CATCH_UP_BATCH: usize = 50;
 /// A clock that goes back by less is being corrected; the ledger and the cursors need no help with that.
 const CORRECTION: SignedDuration = SignedDuration::from_secs(1);
 
+/// How far the clocks of nodes that share a database may be apart. All go by the database's, but each has heard it at another
+/// time, and in a rehearsal each has its own.
+const SKEW: SignedDuration = SignedDuration::from_mins(10);
+
 /// Before this the clock of a machine has not been set yet (many begin at 1970): what it names is not acted on.
 pub(crate) const EARLIEST: Timestamp = Timestamp::constant(1_735_689_600, 0);
 
@@ -72,12 +76,19 @@ pub async fn run(app: &App, shutdown: &CancellationToken) {
 async fn realign(app: &App) -> store::Result<()> {
     let rules = Zone::tzdb_version();
     let before = app.store.read_now("tzdb_version", settings::tzdb_version).await?;
+    let skew = if app.store.is_shared() {
+        SKEW
+    } else {
+        SignedDuration::ZERO
+    };
     let (mut state, mut moved) = (Realigned::default(), 0);
     while !state.done {
-        let (from, now) = (state, app.clock.now());
+        let (from, clock) = (state, app.clock.clone());
         state = app
             .store
-            .write("realign_cursors", move |tx| fires::realign(tx, from.clone(), now))
+            .write("realign_cursors", move |tx| {
+                fires::realign(tx, from.clone(), (|| clock.now(), skew))
+            })
             .await?;
         for (schedule, from, to) in &state.moved {
             moved += 1;

@@ -1,7 +1,7 @@
 //! A schedule: a deployed workflow, its input, when it fires, and what its owner decided about fires that cannot simply
 //! go ahead.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Map, Value};
 
 use super::{
@@ -315,15 +315,19 @@ impl Schedule {
     /// What had come stays owed. Where a clock was ahead, what came after the newest instant on record is owed too.
     /// Under new rules of the zone, the nearest instant takes the place of the one that was next, come or not. Otherwise
     /// the first instant after now comes next.
+    ///
+    /// A pattern that began after `now` was made by a clock that was ahead, and begins now; but where it is within `skew`,
+    /// by the clock of another node that is a little ahead of this one, and nothing before its begin is owed.
     #[must_use]
     pub fn true_cursor(
         &self,
-        now: Timestamp,
+        (now, skew): (Timestamp, SignedDuration),
         ahead: bool,
         accounted: Option<Timestamp>,
     ) -> Option<Timestamp> {
         let timing = &self.draft.timing;
-        let begin = self.pattern_since.min(now);
+        let is_near = self.pattern_since.duration_since(now) <= skew;
+        let begin = if is_near { self.pattern_since } else { now };
         let accounted = accounted.map_or(begin, |at| at.max(begin));
         match self.next_fire_at {
             Some(next) if self.is_misplaced() => {
@@ -336,7 +340,7 @@ impl Schedule {
             }
             Some(owed) if owed <= now => Some(owed),
             _ if ahead => timing.next_after(accounted),
-            _ => timing.next_after(now),
+            _ => timing.next_after(begin.max(now)),
         }
     }
 

@@ -60,7 +60,7 @@ fn nothing_before_a_pattern_began_fires_however_wrong_the_clock_was() {
     let later = at("2027-01-13T12:00:00Z");
     assert_eq!(owed.first_owed(later), Some(at("2027-01-11T09:00:00Z")));
     assert_eq!(
-        owed.true_cursor(later, false, None),
+        owed.true_cursor((later, jiff::SignedDuration::ZERO), false, None),
         Some(at("2027-01-11T09:00:00Z"))
     );
 }
@@ -70,14 +70,37 @@ fn a_cursor_that_a_clock_put_far_ahead_comes_back() {
     let schedule = daily_at_nine("2027-01-10T12:00:00Z", "2036-01-01T09:00:00Z");
     let now = at("2027-01-12T12:00:00Z");
     assert_eq!(
-        schedule.true_cursor(now, false, None),
+        schedule.true_cursor((now, jiff::SignedDuration::ZERO), false, None),
         Some(at("2027-01-13T09:00:00Z"))
     );
     let accounted = Some(at("2027-01-11T09:00:00Z"));
     assert_eq!(
-        schedule.true_cursor(now, true, accounted),
+        schedule.true_cursor((now, jiff::SignedDuration::ZERO), true, accounted),
         Some(at("2027-01-12T09:00:00Z")),
         "owed since the 12th"
+    );
+}
+
+#[test]
+fn a_node_that_is_a_little_behind_owes_nothing_from_before_the_begin() {
+    let schedule = daily_at_nine("2027-01-10T09:00:20Z", "2027-01-11T09:00:00Z");
+    let (behind, near) = (at("2027-01-10T08:59:50Z"), jiff::SignedDuration::from_mins(10));
+    for ahead in [false, true] {
+        assert_eq!(
+            schedule.true_cursor((behind, near), ahead, None),
+            Some(at("2027-01-11T09:00:00Z")),
+            "another node's clock made it"
+        );
+        assert_eq!(
+            schedule.true_cursor((behind, jiff::SignedDuration::ZERO), ahead, None),
+            Some(at("2027-01-10T09:00:00Z")),
+            "the only clock was ahead"
+        );
+    }
+    let long_before = at("2027-01-09T08:59:50Z");
+    assert_eq!(
+        schedule.true_cursor((long_before, near), false, None),
+        Some(at("2027-01-09T09:00:00Z"))
     );
 }
 
@@ -88,20 +111,20 @@ fn under_new_rules_the_nearest_instant_takes_the_place_of_the_next() {
     let (now, yesterday) = (at("2027-01-10T09:30:00Z"), Some(at("2027-01-09T10:00:00Z")));
     assert!(moved.is_misplaced());
     assert_eq!(
-        moved.true_cursor(now, false, yesterday),
+        moved.true_cursor((now, jiff::SignedDuration::ZERO), false, yesterday),
         Some(at("2027-01-10T09:00:00Z"))
     );
     // The other way round today's has fired, at eight: nine is the same day's, and not fired once more.
     let fired = daily_at_nine("2027-01-01T00:00:00Z", "2027-01-11T08:00:00Z");
     let today = Some(at("2027-01-10T08:00:00Z"));
     assert_eq!(
-        fired.true_cursor(now, false, today),
+        fired.true_cursor((now, jiff::SignedDuration::ZERO), false, today),
         Some(at("2027-01-11T09:00:00Z"))
     );
     // What is on record is never owed again.
     let on_record = Some(at("2027-01-10T09:00:00Z"));
     assert_eq!(
-        moved.true_cursor(now, false, on_record),
+        moved.true_cursor((now, jiff::SignedDuration::ZERO), false, on_record),
         Some(at("2027-01-11T09:00:00Z"))
     );
     assert!(!daily_at_nine("2027-01-01T00:00:00Z", "2027-01-10T09:00:00Z").is_misplaced());

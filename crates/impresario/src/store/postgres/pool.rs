@@ -30,6 +30,9 @@ const REQUESTS: usize = 4;
 const LOOPS: usize = 4;
 const WRITERS: usize = 8;
 
+/// How long a start may look at the database.
+const LONGEST_CHECK: Duration = Duration::from_secs(30);
+
 /// How long an operation is tried for while the server cannot be reached or others are in its way.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -99,15 +102,25 @@ impl Postgres {
             Access::Tool | Access::Mover => None,
         };
         let client = connect(target, None).await?;
-        inspect(&client, target).await?;
-        // Before it is read: a role without any right is told which it needs.
-        may_use(&client, target, &["schema_migrations"]).await?;
-        let tables = migrate::check_version(&client, &target.shown()).await?;
-        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
-        may_use(&client, target, &tables).await?;
-        if access != Access::Mover {
-            refuse_moved(&client, target).await?;
-        }
+        let check = async {
+            inspect(&client, target).await?;
+            // Before it is read: a role without any right is told which it needs.
+            may_use(&client, target, &["schema_migrations"]).await?;
+            let tables = migrate::check_version(&client, &target.shown()).await?;
+            let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+            may_use(&client, target, &tables).await?;
+            if access == Access::Mover {
+                return Ok(());
+            }
+            refuse_moved(&client, target).await
+        };
+        tokio::time::timeout(LONGEST_CHECK, check).await.map_err(|_| {
+            StoreError::Unreachable(format!(
+                "{}: the server has not answered within {} s",
+                target.shown(),
+                LONGEST_CHECK.as_secs()
+            ))
+        })??;
         let first = Session::new(client, Handle::current());
         let pool = Pool {
             target: target.clone(),

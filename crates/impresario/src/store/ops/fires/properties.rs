@@ -461,7 +461,9 @@ impl World {
     fn realign(&self) {
         let mut state = Realigned::default();
         while !state.done {
-            state = self.db.run(|tx| realign(tx, state, ts(self.now)));
+            state = self
+                .db
+                .run(|tx| realign(tx, state, (|| ts(self.now), jiff::SignedDuration::ZERO)));
         }
     }
 }

@@ -27,13 +27,17 @@ pub struct Realigned {
 
 /// Puts cursors back where they belong: see [`Schedule::true_cursor`]. Looks at the schedules in the order of their
 /// ids, some at a time: called with what it gave, until that is `done`. Each pass is whole by itself: one that is cut
-/// off is made up for by the next realignment.
+/// off is made up for by the next realignment. `clock` is asked once the schedules are locked;
+/// other nodes' may be apart from it by `skew`.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<Realigned> {
+pub fn realign(
+    tx: &mut Tx<'_>,
+    mut state: Realigned,
+    (clock, skew): (impl FnOnce() -> Timestamp, SignedDuration),
+) -> Result<Realigned> {
     state.moved.clear();
-    let touched = touched_by_a_clock_ahead(tx, now)?;
     let sql = format!(
         "SELECT {} FROM schedules WHERE id > $1 ORDER BY id LIMIT $2{}",
         schedules::COLUMNS,
@@ -45,13 +49,16 @@ pub fn realign(tx: &mut Tx<'_>, mut state: Realigned, now: Timestamp) -> Result<
     })?;
     state.after = found.last().map(|(id, _)| id.clone());
     state.done = found.is_empty();
+    // Only now that nobody else changes them: what came while this waited for them has come.
+    let now = clock();
+    let touched = touched_by_a_clock_ahead(tx, now)?;
     for (_, schedule) in found {
         // What cannot be read stays where it is, and is set aside, with its reason, when it is due.
         let Ok(schedule) = schedule else { continue };
         if schedule.draft.timing.pattern.fault().is_some() {
             continue;
         }
-        let cursor = put_back(tx, &schedule, touched.contains(&schedule.id), now)?;
+        let cursor = put_back(tx, &schedule, touched.contains(&schedule.id), (now, skew))?;
         if cursor != schedule.next_fire_at {
             state.moved.push((schedule.id, schedule.next_fire_at, cursor));
         }
@@ -65,7 +72,7 @@ pub(super) fn put_back(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     touched: bool,
-    now: Timestamp,
+    (now, skew): (Timestamp, SignedDuration),
 ) -> Result<Option<Timestamp>> {
     let ahead = touched || newest(tx, schedule)?.is_some_and(|at| at > now);
     let begin = match ahead {
@@ -81,7 +88,7 @@ pub(super) fn put_back(
         None if ahead || schedule.is_misplaced() => newest_until(tx, schedule, now)?,
         None => None,
     };
-    let mut cursor = schedule.true_cursor(now, ahead, accounted);
+    let mut cursor = schedule.true_cursor((now, skew), ahead, accounted);
     if ahead && let Some(at) = cursor {
         // What a restored backup has written off does not fire, so it is not what comes next either.
         cursor = match ledger::missed_around(tx, schedule.id, at)? {

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{LONGEST_PASS, Moment, catch_up, ledger, missed_now, realign, schedules};
 use crate::domain::{Missed, MissedReason, Schedule};
@@ -94,7 +94,7 @@ fn write_off_one(
 ) -> Result<u64> {
     ledger::shorten_written_off(tx, schedule, until)?;
     // First: what a clock that was ahead has passed over is owed as well.
-    realign::put_back(tx, schedule, touched, until)?;
+    realign::put_back(tx, schedule, touched, (until, SignedDuration::ZERO))?;
     let Some(schedule) = schedules::by_id(tx, schedule.id)? else {
         return Ok(0);
     };

@@ -110,7 +110,7 @@ fn what_came_while_a_schedule_was_set_aside_is_accounted_for_once_it_can_be_read
     let now = at("2026-01-01T00:05:10Z");
     let mut state = Realigned::default();
     while !state.done {
-        state = db.run(|tx| realign(tx, state, now));
+        state = db.run(|tx| realign(tx, state, (|| now, jiff::SignedDuration::ZERO)));
     }
     db.run(|tx| fire_due(tx, &Moment::at(now, &ids), 10));
     let rows = db.run(|tx| history(tx, tenant, id, None, 10));
@@ -217,7 +217,9 @@ impl Ledger {
     fn clock_goes_back(&self, now: &str) {
         let mut state = Realigned::default();
         while !state.done {
-            state = self.db.run(|tx| realign(tx, state, at(now)));
+            state = self
+                .db
+                .run(|tx| realign(tx, state, (|| at(now), jiff::SignedDuration::ZERO)));
         }
     }
 

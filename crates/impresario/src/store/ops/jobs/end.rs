@@ -176,10 +176,10 @@ fn make_way_of(tx: &mut Tx<'_>, job: &str) -> Result<()> {
 /// schedule.
 pub(super) fn fail_unreadable(tx: &mut Tx<'_>, id: &str, error: &StoreError, now: Timestamp) -> Result<()> {
     tracing::error!(job = %id, %error, "a job cannot be read and is failed");
-    tx.execute_one(
+    tx.execute(
         "UPDATE jobs SET status = 'failed', error = $2, failure_class = 'internal', lease_token = NULL,
            lease_until = NULL, completed_at = $3
-         WHERE id = $1",
+         WHERE id = $1 AND status IN ('queued', 'starting_browser', 'running')",
         params![id, format!("this job cannot be read: {error}"), now],
     )?;
     make_way_of(tx, id)

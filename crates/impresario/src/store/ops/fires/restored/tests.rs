@@ -64,7 +64,9 @@ impl Stage {
     fn realign(&self, now: &str) {
         let mut state = Realigned::default();
         while !state.done {
-            state = self.db.run(|tx| realign(tx, state, at(now)));
+            state = self
+                .db
+                .run(|tx| realign(tx, state, (|| at(now), jiff::SignedDuration::ZERO)));
         }
     }
 

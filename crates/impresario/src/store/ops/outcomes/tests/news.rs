@@ -66,7 +66,9 @@ fn what_is_told_as_missed_is_what_the_ledger_says() {
     // The clock goes back to before minutes 3 and 4, which have fired, and then nobody looks until minute 9.
     let mut state = Realigned::default();
     while !state.done {
-        state = stage.db.run(|tx| realign(tx, state, half_past(2)));
+        state = stage
+            .db
+            .run(|tx| realign(tx, state, (|| half_past(2), jiff::SignedDuration::ZERO)));
     }
     assert_eq!(stage.schedule().next_fire_at, Some(minute(5)));
     stage.fire(minute(9));
