@@ -12,6 +12,7 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use super::{backup::clock, say};
 use crate::{
+    clock::SharedClock,
     config::{self, Flags, Settings},
     ids::Ids,
     store::{
@@ -69,11 +70,12 @@ fn tell(line: &str) {
 pub(super) async fn copy(flags: &Flags, options: CopyOptions) -> anyhow::Result<()> {
     let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
     let from = place("--from", &options.from)?;
+    let clock = clock(&settings)?;
     let Some(to) = &options.to else {
-        return undo(&from).await;
+        return undo(&from, &clock).await;
     };
     let to = place("--to", to)?;
-    let (clock, ids) = (clock(&settings)?, Arc::new(Ids::from_os()));
+    let ids = Arc::new(Ids::from_os());
     let progress = |progress: Progress| {
         let Progress { table, rows, done } = progress;
         let noun = if rows == 1 { "row" } else { "rows" };
@@ -135,9 +137,9 @@ fn key_file(dir: &Path) -> PathBuf {
     dir.join("secret.key")
 }
 
-async fn undo(from: &Place) -> anyhow::Result<()> {
+async fn undo(from: &Place, clock: &SharedClock) -> anyhow::Result<()> {
     let shown = from.shown();
-    match copy::undo(from).await? {
+    match copy::undo(from, clock).await? {
         None => say(&format!(
             "{shown} was not copied anywhere: servers may start on it"
         ))?,
@@ -147,6 +149,12 @@ async fn undo(from: &Place) -> anyhow::Result<()> {
                 "nothing may be served from {} now: both would fire",
                 mark.to
             ));
+            if mark.done {
+                tell(
+                    "the next start writes down what has come due since as missed, and fails the jobs that are unfinished: \
+                     they may have run there",
+                );
+            }
         }
     }
     Ok(())

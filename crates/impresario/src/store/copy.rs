@@ -154,16 +154,17 @@ pub async fn copy(
     }
 }
 
-/// Lets servers start again on a database that was copied elsewhere: says where, or nothing where it was not.
+/// Lets servers start again on a database that was copied elsewhere: says where, or nothing where it was not. Where the copy
+/// had arrived, the next start treats it as a backup that was put back.
 ///
 /// # Errors
 /// Where a server runs on it, or it cannot be opened.
-pub async fn undo(from: &Place) -> Result<Option<Mark>> {
+pub async fn undo(from: &Place, clock: &SharedClock) -> Result<Option<Mark>> {
     if let Place::Sqlite(dir) = from {
         must_be_there(dir)?;
     }
     let source = Source::open(from).await?;
-    source.take_back().await
+    source.take_back(clock.now()).await
 }
 
 fn check(from: &Place, to: &Place) -> Result<()> {

@@ -59,7 +59,7 @@ impl Source {
             },
         );
         let begun = self.store.write("begin_copy", move |tx| {
-            if settings::restored_from(tx)?.is_some() {
+            if settings::restored_from(tx)?.is_some() || !settings::is_at_home(tx)? {
                 return Err(StoreError::Open(format!(
                     "{shown} was put back from a backup and is not settled: start a server on it once, end it, and copy it \
                      then"
@@ -152,12 +152,16 @@ impl Source {
         }
     }
 
-    /// Takes the mark off, because somebody asked for it.
-    pub(super) async fn take_back(&self) -> Result<Option<Mark>> {
+    /// Takes the mark off, because somebody asked for it. What was served from the other database since is not known here,
+    /// as with a backup that was put back; so it is marked as one, and nothing fires or runs a second time.
+    pub(super) async fn take_back(&self, now: Timestamp) -> Result<Option<Mark>> {
         self.store
-            .write("undo_copy", |tx| {
+            .write("undo_copy", move |tx| {
                 let mark = moving::mark(tx)?;
                 moving::take_mark_back(tx)?;
+                if mark.as_ref().is_some_and(|mark| mark.done) {
+                    settings::mark_restored(tx, now)?;
+                }
                 Ok(mark)
             })
             .await

@@ -16,7 +16,7 @@ const ROWS: &str = "
     INSERT INTO tenants VALUES ('t', 'acme', 0), ('u', 'Zürich ☃', 1);
     INSERT INTO api_keys VALUES ('k', 't', 'p', x'00ff', 'label', 'imp_', 5, NULL);
     INSERT INTO secrets VALUES ('x', 't', x'0001', 0), ('y', 't', x'', 0);
-    INSERT INTO settings VALUES ('secret_key_id', 'abcd'), ('instance', 'mine'), ('write_check', 'ok');
+    INSERT INTO settings VALUES ('secret_key_id', 'abcd'), ('instance', 'mine'), ('home', 'here'), ('write_check', 'ok');
     INSERT INTO bundles VALUES ('00', zeroblob(700000), 0);
     INSERT INTO deployments (number, id, tenant_id, bundle_sha256, entry_point, status, created_at, lease_token)
       VALUES (3, 'd', 't', '00', 'index.js', 'ready', 0, NULL), (7, 'e', 't', '00', 'index.js', 'building', 0, 'held'),
@@ -147,6 +147,11 @@ impl Stage {
 
     fn up(&self) -> Result<Copied, String> {
         self.copy(&self.embedded(), &self.postgres()).map(|done| done.0)
+    }
+
+    fn undo(&self) -> Option<Mark> {
+        let clock: SharedClock = Arc::new(SystemClock);
+        self.runtime.block_on(undo(&self.embedded(), &clock)).unwrap()
     }
 
     /// What a start of a server on the data directory says.
@@ -287,10 +292,13 @@ fn the_old_directory_starts_no_server_until_that_is_taken_back() {
     assert!(Store::open(&stage.dir(), Access::Tool).is_err());
     let again = stage.up().unwrap_err();
     assert!(again.contains("was copied to"), "{again}");
-    let mark = stage.runtime.block_on(undo(&stage.embedded())).unwrap();
+    let mark = stage.undo();
     assert!(mark.is_some_and(|mark| mark.done && mark.to.contains(&stage.database)));
     stage.start().unwrap();
-    assert_eq!(stage.runtime.block_on(undo(&stage.embedded())).unwrap(), None);
+    assert_eq!(stage.undo(), None);
+    // What has fired there since does not fire here.
+    let marks = "SELECT COUNT(*) || '' FROM settings WHERE name = 'restored_from'";
+    assert_eq!(stage.embedded_text(marks), "1");
 }
 
 #[test]

@@ -7,6 +7,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::settings;
 use crate::store::{
     error::Result,
     tx::{Tx, params},
@@ -18,7 +19,13 @@ pub(in crate::store) const MOVED_TO: &str = "moved_to";
 /// In the other database: the id of the copy that it was filled by.
 pub(in crate::store) const COPIED_BY: &str = "copied_by";
 /// What stays behind: what is of one database and not of what is in it.
-pub(in crate::store) const STAYS: &[&str] = &[MOVED_TO, COPIED_BY, "instance", "write_check"];
+pub(in crate::store) const STAYS: &[&str] = &[
+    MOVED_TO,
+    COPIED_BY,
+    settings::HOME,
+    settings::INSTANCE,
+    settings::WRITE_CHECK,
+];
 
 /// Where the rows of a database have gone, or are going.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,7 +60,7 @@ impl Mark {
         } else {
             format!(
                 "a copy of {shown} to {to} was cut off, and may have arrived: run the same `impresario copy` again, which \
-                 ends it; or, if nothing will serve from there, `impresario copy --undo --from {argument}`"
+                 ends it; or, if nothing was or will be served from there, `impresario copy --undo --from {argument}`"
             )
         }
     }

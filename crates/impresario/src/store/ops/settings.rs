@@ -9,13 +9,13 @@ use crate::store::{
 };
 
 const KEY_ID: &str = "secret_key_id";
-const INSTANCE: &str = "instance";
+pub(in crate::store) const INSTANCE: &str = "instance";
 const TZDB_VERSION: &str = "tzdb_version";
 /// Marks a database that was put back from a backup and is not settled yet: the instant of the backup.
 pub(in crate::store) const RESTORED_FROM: &str = "restored_from";
 /// Where the database was when a node last ran on it.
-const HOME: &str = "home";
-const WRITE_CHECK: &str = "write_check";
+pub(in crate::store) const HOME: &str = "home";
+pub(in crate::store) const WRITE_CHECK: &str = "write_check";
 
 /// The value of a setting.
 fn get(tx: &mut Tx<'_>, name: &str) -> Result<Option<String>> {

@@ -25,7 +25,8 @@ impl Database {
         (variable("IMPRESARIO_TEST_ENGINE")? == "postgres").then(Self::new)
     }
 
-    pub(super) fn new() -> Self {
+    /// One in any case, without a table.
+    pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let server = variable("IMPRESARIO_TEST_DATABASE_URL")
             .expect("no PostgreSQL for the tests: run them with `scripts/with-postgres cargo test`");
@@ -58,7 +59,7 @@ impl Database {
     }
 
     /// For `--database-url`.
-    pub(super) fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!(
             "{}?options=-csearch_path%3D{}&sslmode=disable",
             self.server, self.schema
@@ -66,7 +67,7 @@ impl Database {
     }
 
     /// Runs one statement with these texts in the place of `?1`, `?2`: how many rows it touched.
-    pub(super) fn execute(&self, sql: &str, params: &[&str]) -> u64 {
+    pub(crate) fn execute(&self, sql: &str, params: &[&str]) -> u64 {
         let mut sql = sql.to_owned();
         for (number, param) in (1..).zip(params) {
             sql = sql.replace(&format!("?{number}"), &format!("'{}'", param.replace('\'', "''")));

@@ -13,6 +13,7 @@ mod wait;
 
 pub(crate) use bundle::{BRAND, Bundle, workflow};
 pub(crate) use client::{Client, assert_error, keys};
+pub(crate) use database::Database;
 pub(crate) use http::{Answer, Request};
 pub(crate) use process::{alive, signal_pid};
 pub(crate) use quickstart::Quickstart;

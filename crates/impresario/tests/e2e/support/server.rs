@@ -202,6 +202,12 @@ impl Server {
         self.database.as_deref().unwrap()
     }
 
+    /// From now on everything is there, and no more in the data directory.
+    pub(crate) fn move_to(&mut self, database: Database) {
+        assert!(self.running.is_none(), "it runs");
+        self.database = Some(Arc::new(database));
+    }
+
     pub(crate) fn data_dir(&self) -> PathBuf {
         self.dir.path().join("data")
     }
@@ -366,6 +372,22 @@ impl Server {
             stdout: String::from_utf8(output.stdout).unwrap(),
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
+    }
+
+    /// Runs a command and kills it when its stderr has this in a line.
+    #[track_caller]
+    pub(crate) fn cli_killed(&self, args: &[&str], at: &str) {
+        let mut command = self.command(args);
+        let mut child = command
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let came = lines.map_while(Result::ok).any(|line| line.contains(at));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(came, "{args:?} never said {at:?}");
     }
 
     /// Writes to the database as no request can, `?1` standing for the first of `params`: how many rows it touched. What an
