@@ -50,7 +50,10 @@ pub async fn recover(app: &App) -> store::Result<()> {
     if app.store.is_shared() {
         return Ok(());
     }
-    let freed = app.store.write("recover_builds", deployments::recover).await?;
+    let freed = app
+        .store
+        .write_now("recover_builds", deployments::recover)
+        .await?;
     if freed > 0 {
         tracing::warn!(freed, "builds of an earlier server are begun again");
     }
@@ -131,7 +134,7 @@ async fn give_up(active: &Active, token: &str, shutdown: &CancellationToken) {
     let id = active.deployment.id;
     loop {
         let held_with = token.to_owned();
-        let released = active.app.store.write("release_build", move |tx| {
+        let released = active.app.store.write_now("release_build", move |tx| {
             deployments::release_build(tx, id, &held_with)
         });
         match tokio::time::timeout(LAST_WRITE, released).await {
@@ -170,7 +173,7 @@ async fn until_lost(app: &App, id: DeploymentId, token: &str, begun: Instant) {
     loop {
         tokio::time::sleep(length / 3).await;
         let (sent, held_with) = (Instant::now(), token.to_owned());
-        let extended = app.store.write("extend_build", move |tx| {
+        let extended = app.store.write_now("extend_build", move |tx| {
             deployments::extend_build(tx, (id, &held_with), length)
         });
         match tokio::time::timeout_at(end.into(), extended).await {
@@ -201,12 +204,22 @@ async fn build(app: &App, deployment: &Deployment, token: &str) -> bool {
     // Counted before it begins: a bundle that takes the server down with it is not built for ever.
     let attempt = app
         .store
-        .write("begin_build", move |tx| {
+        .write_now("begin_build", move |tx| {
             let token = &held_with;
             deployments::begin_build(tx, id, Lease { token, length })
         })
         .await;
     let ended = match attempt {
+        // Those before it had no end: each may have taken a node down with it.
+        Ok(Some(attempt)) if attempt > MOST_ATTEMPTS => {
+            failed(
+                app,
+                (id, token),
+                "its build was begun again and again and never came to an end; the server's log may have the reason",
+            )
+            .await
+            .map(|_| true)
+        }
         Ok(Some(attempt)) => {
             tokio::select! {
                 ended = build_held(app, deployment, token, attempt) => ended,
@@ -267,7 +280,7 @@ async fn built(
     tracing::info!(deployment = %deployment.id, workflows = workflows.len(), "deployment ready");
     let new_id = move || WorkflowId(ids.uuid(now));
     app.store
-        .write("deployment_built", move |tx| {
+        .write_now("deployment_built", move |tx| {
             let exported = (&*workflows, &*verdicts);
             deployments::built(tx, (&deployment, &token), exported, (new_id.clone(), now))
         })
@@ -277,7 +290,7 @@ async fn built(
 async fn failed(app: &App, (id, token): (DeploymentId, &str), reason: &str) -> store::Result<bool> {
     let (reason, token) = (reason.to_owned(), token.to_owned());
     app.store
-        .write("deployment_failed", move |tx| {
+        .write_now("deployment_failed", move |tx| {
             deployments::build_failed(tx, (id, &token), &reason)
         })
         .await

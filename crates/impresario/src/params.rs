@@ -63,7 +63,8 @@ pub fn sentence(flaws: &[Flaw]) -> Option<String> {
     if flaws.len() > MOST_NAMED {
         named.push(format!("and {} more", flaws.len() - MOST_NAMED));
     }
-    let text = named.join("; ");
+    // A schema may name what no text of PostgreSQL's can hold.
+    let text = named.join("; ").replace('\0', "\u{fffd}");
     Some(match text.char_indices().nth(SENTENCE) {
         Some((end, _)) => format!("{}…", &text[..end]),
         None => text,
@@ -193,10 +194,16 @@ pub async fn check_again(app: &App, ids: &[ScheduleId]) -> store::Result<()> {
         verdicts.push((id, of_deployment));
     }
     app.store
-        .write("note_params", move |tx| {
-            verdicts
-                .iter()
-                .try_for_each(|(against, verdicts)| schedules::note_params(tx, *against, verdicts))
+        .write_now("note_params", move |tx| {
+            for (against, verdicts) in &verdicts {
+                // What cannot be noted for one deployment costs the others nothing.
+                match tx.isolated(|tx| schedules::note_params(tx, *against, verdicts))? {
+                    Err(error) if error.is_unavailable() => return Err(error),
+                    Err(error) => tracing::error!(deployment = %against, %error, "verdicts on params could not be noted"),
+                    Ok(()) => {}
+                }
+            }
+            Ok(())
         })
         .await
 }

@@ -58,9 +58,16 @@ pub async fn run(app: &App, shutdown: &CancellationToken) {
             if let Some(before) = before {
                 tracing::warn!(%before, %now, "the clock went back");
             }
-            realign(app).await?;
+            // One that failed is tried again at the next pass. Where nodes share the database, what comes fires meanwhile: the
+            // others go on as well.
+            if let Err(error) = realign(app).await {
+                if !app.store.is_shared() {
+                    return Err(error);
+                }
+                tracing::error!(%error, cause = ?error, "cursors could not be put back where they belong; it is tried again");
+                return tick(app).await;
+            }
         }
-        // Only now: a realignment that failed is tried again at the next pass.
         *last.lock().unwrap_or_else(PoisonError::into_inner) = Some(now);
         tick(app).await
     })
@@ -86,7 +93,7 @@ async fn realign(app: &App) -> store::Result<()> {
         let (from, clock) = (state, app.clock.clone());
         state = app
             .store
-            .write("realign_cursors", move |tx| {
+            .write_now("realign_cursors", move |tx| {
                 fires::realign(tx, from.clone(), (|| clock.now(), skew))
             })
             .await?;
@@ -107,7 +114,7 @@ async fn realign(app: &App) -> store::Result<()> {
         }
         // Last: where something above fails, the next try tells of it as well.
         app.store
-            .write("record_tzdb_version", |tx| {
+            .write_now("record_tzdb_version", |tx| {
                 settings::record_tzdb_version(tx, rules)
             })
             .await?;
@@ -115,7 +122,7 @@ async fn realign(app: &App) -> store::Result<()> {
     let now = app.clock.now();
     let brought_forward = app
         .store
-        .write("realign_deliveries", move |tx| deliveries::realign(tx, now))
+        .write_now("realign_deliveries", move |tx| deliveries::realign(tx, now))
         .await?;
     if moved > 0 || brought_forward > 0 {
         tracing::warn!(
@@ -144,7 +151,7 @@ pub async fn tick(app: &App) -> store::Result<Next> {
     let (ids, on_time) = (app.ids.clone(), due.is_some());
     let fired = app
         .store
-        .write("fire_due", move |tx| {
+        .write_first("fire_due", move |tx| {
             let moment = Moment::at(now, &ids);
             match on_time {
                 true => fires::fire_due(tx, &moment, BATCH),

@@ -52,7 +52,7 @@ pub async fn recover(app: &App) -> store::Result<()> {
     let now = app.clock.now();
     let freed = app
         .store
-        .write("recover_deliveries", move |tx| deliveries::recover(tx, now))
+        .write_now("recover_deliveries", move |tx| deliveries::recover(tx, now))
         .await?;
     if freed > 0 {
         tracing::warn!(freed, "deliveries of an earlier server are sent again");
@@ -97,7 +97,7 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     let held_with = token.clone();
     let claimed = app
         .store
-        .write("claim_deliveries", move |tx| {
+        .write_now("claim_deliveries", move |tx| {
             let lease = Lease {
                 token: &held_with,
                 length: LEASE,
@@ -156,7 +156,7 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
         let (id, lease, record, now) = (delivery.id, token.to_owned(), record.clone(), app.clock.now());
         let recorded = app
             .store
-            .write("record_attempt", move |tx| {
+            .write_now("record_attempt", move |tx| {
                 deliveries::record(tx, (id, &lease), record.clone(), after, now)
             })
             .await;

@@ -191,6 +191,12 @@ impl StoreError {
         }
     }
 
+    /// Whether somebody else's transaction was in the way: of this operation, or of the part of it that was isolated.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Engine { source, .. } if source.is_conflict())
+    }
+
     /// Whether the store as a whole is in trouble (a full disk, one that cannot be written or read, a database that
     /// somebody else holds), so that the same operation may go through later. Everything else is a fault of ours.
     #[must_use]

@@ -113,6 +113,38 @@ impl Store {
         self.dialect() == Dialect::Postgres
     }
 
+    /// The same for a loop, or for what one started: it has places of its own, so that no crowd of requests that wait for one
+    /// row holds it up.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_now<T, F>(&self, name: &'static str, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        match &*self.engine {
+            Engine::Sqlite(sqlite) => sqlite.write(name, operation).await,
+            Engine::Postgres(postgres) => postgres.write_now(name, operation).await,
+        }
+    }
+
+    /// The same for the few operations that must come in time and wait for no row for long: fires, and the leases of what
+    /// runs.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_first<T, F>(&self, name: &'static str, operation: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        match &*self.engine {
+            Engine::Sqlite(sqlite) => sqlite.write(name, operation).await,
+            Engine::Postgres(postgres) => postgres.write_first(name, operation).await,
+        }
+    }
+
     /// Why nothing can be written, as far as the newest commit tells; `None` where it went through.
     #[must_use]
     pub fn last_commit_failure(&self) -> Option<String> {

@@ -1,5 +1,7 @@
 //! What an operation sees of the database: one open transaction, statements with `$1` parameters, rows by name.
 
+use std::time::Duration;
+
 use rusqlite::types::{ToSqlOutput, ValueRef};
 
 use super::{
@@ -65,6 +67,21 @@ impl<'c> Tx<'c> {
         match self.dialect().lease_clock() {
             Some(sql) => self.query_opt(sql, &[], |row| row.get("now")),
             None => Ok(None),
+        }
+    }
+
+    /// From here on the operation waits for rows that others have locked no longer than `patience`, each time; what it is
+    /// refused for it is an error that [`is_conflict`](StoreError::is_conflict). SQLite has no such rows.
+    ///
+    /// # Errors
+    /// What the engine refuses.
+    pub fn wait_at_most(&mut self, patience: Duration) -> Result<()> {
+        match self.session {
+            Session::Sqlite(_) => Ok(()),
+            Session::Postgres(session) => {
+                let sql = format!("SET LOCAL lock_timeout = '{}ms'", patience.as_millis());
+                session.batch(&sql).map_err(|source| self.refused(source))
+            }
         }
     }
 

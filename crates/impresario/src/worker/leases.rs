@@ -22,6 +22,11 @@ use crate::{
 /// How often the ends of leases are looked at.
 const WATCH: Duration = Duration::from_millis(100);
 
+/// How often, and how soon after another, a lease is tried whose row somebody has just locked: the job's own lines of log
+/// do, for a moment. Nobody waits for one, so one that is locked for long costs the others nothing.
+const TRIES: u32 = 10;
+const AGAIN: Duration = Duration::from_millis(50);
+
 /// Leases that are extended in one transaction: few, because it holds them all until it has committed.
 const BATCH: usize = 100;
 
@@ -65,16 +70,35 @@ async fn extend_all(app: &App) -> Infallible {
 
 async fn extend(app: &App) -> store::Result<()> {
     let length = app.lease();
-    for batch in app.running.held_under().chunks(BATCH) {
-        let (held, sent) = (batch.to_vec(), Instant::now());
-        let lost = app
-            .store
-            .write("heartbeat", move |tx| jobs::heartbeat(tx, &held, length))
-            .await?;
-        if !lost.is_empty() {
-            tracing::warn!(jobs = ?lost, "jobs that ran here are not held any more; those that still run are stopped");
+    let mut left = app.running.held_under();
+    for _ in 0..TRIES {
+        let mut in_use = Vec::new();
+        for batch in left.chunks(BATCH) {
+            let (held, sent) = (batch.to_vec(), Instant::now());
+            let beat = app
+                .store
+                .write_first("heartbeat", move |tx| jobs::heartbeat(tx, &held, length))
+                .await?;
+            if !beat.lost.is_empty() {
+                tracing::warn!(jobs = ?beat.lost, "jobs that ran here are not held any more; those that still run are stopped");
+            }
+            let extended: Vec<_> = batch
+                .iter()
+                .filter(|job| !beat.in_use.contains(job))
+                .cloned()
+                .collect();
+            app.running.extend(&extended, &beat.lost, sent + length);
+            in_use.extend(beat.in_use);
         }
-        app.running.extend(batch, &lost, sent + length);
+        left = in_use;
+        if left.is_empty() {
+            return Ok(());
+        }
+        tokio::time::sleep(AGAIN).await;
     }
+    tracing::warn!(
+        jobs = left.len(),
+        "leases could not be extended: somebody holds the rows of these jobs"
+    );
     Ok(())
 }

@@ -44,7 +44,7 @@ impl LogBuffer {
         let (tenant, id, count, token) = (job.tenant, job.id, lines.len(), token.to_owned());
         let written = app
             .store
-            .write("append_logs", move |tx| {
+            .write_now("append_logs", move |tx| {
                 logs::append(tx, tenant, (id, &token), lines.clone())
             })
             .await;

@@ -50,13 +50,13 @@ pub async fn recover(app: &App) -> store::Result<()> {
     let (now, ids, alone) = (app.clock.now(), app.ids.clone(), !app.store.is_shared());
     let recovered = app
         .store
-        .write("recover_jobs", move |tx| {
-            fires::wake_all(tx)?;
-            match alone {
-                true => ops::jobs::recover(tx, &Moment::at(now, &ids)),
-                // What is held may be another node's; what is not any more, its lease says.
-                false => Ok(ops::jobs::Recovered::default()),
+        .write_now("recover_jobs", move |tx| {
+            // Beside other nodes what is held may be theirs; what is not any more, its lease says.
+            if !alone {
+                return Ok(ops::jobs::Recovered::default());
             }
+            fires::wake_all(tx)?;
+            ops::jobs::recover(tx, &Moment::at(now, &ids))
         })
         .await?;
     if killed > 0 || recovered != ops::jobs::Recovered::default() {
@@ -107,7 +107,7 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     let sent = Instant::now();
     let jobs = app
         .store
-        .write("claim_jobs", move |tx| {
+        .write_now("claim_jobs", move |tx| {
             let token = &held_with;
             ops::jobs::claim(tx, free, Lease { token, length }, now)
         })

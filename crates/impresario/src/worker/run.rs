@@ -89,7 +89,7 @@ async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
         let hopeless = tries >= STUBBORN_TRIES;
         let finished = app
             .store
-            .write("finish_job", move |tx| {
+            .write_now("finish_job", move |tx| {
                 if hopeless {
                     return jobs::abandon(tx, (id, &lease), clock.now());
                 }
@@ -122,7 +122,7 @@ async fn hand_back(app: &App, job: &Job, token: &str) {
         let (id, lease) = (job.id, token.to_owned());
         match app
             .store
-            .write("requeue_job", move |tx| jobs::requeue(tx, id, &lease))
+            .write_now("requeue_job", move |tx| jobs::requeue(tx, id, &lease))
             .await
         {
             Ok(true) => {
@@ -192,7 +192,7 @@ async fn let_go(app: &App, job: &Job, token: &str, go: oneshot::Sender<()>) -> S
     let (id, lease) = (job.id, token.to_owned());
     match app
         .store
-        .write("start_job", move |tx| jobs::start(tx, id, &lease))
+        .write_now("start_job", move |tx| jobs::start(tx, id, &lease))
         .await
     {
         Ok(true) if go.send(()).is_ok() => Start::LetGo,

@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::secrets::{self, SealedSecret};
+use super::{
+    secrets::{self, SealedSecret},
+    tenants,
+};
 use crate::domain::{CredentialId, ExportedWorkflow, JobId, SecretId, TenantId};
 use crate::store::{
     error::Result,
@@ -46,6 +49,7 @@ pub fn create(
     secret: SealedSecret,
     now: Timestamp,
 ) -> Result<bool> {
+    tenants::lock(tx, tenant)?;
     if by_name(tx, tenant, name)?.is_some() {
         return Ok(false);
     }
@@ -96,6 +100,7 @@ pub fn upsert(
     secret: SealedSecret,
     now: Timestamp,
 ) -> Result<(CredentialId, bool)> {
+    tenants::lock(tx, tenant)?;
     match by_name(tx, tenant, name)? {
         Some(known) => {
             write(tx, tenant, &known, (None, Some(secret)), now)?;
@@ -127,6 +132,7 @@ pub fn update(
     (name, secret): (Option<String>, Option<SealedSecret>),
     now: Timestamp,
 ) -> Result<Change> {
+    tenants::lock(tx, tenant)?;
     let Some(known) = by_id(tx, tenant, id)? else {
         return Ok(Change::Unknown);
     };
@@ -168,6 +174,7 @@ fn write(
 /// # Errors
 /// What the engine refuses.
 pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: CredentialId) -> Result<Change> {
+    tenants::lock(tx, tenant)?;
     let Some(credential) = by_id(tx, tenant, id)? else {
         return Ok(Change::Unknown);
     };

@@ -1,6 +1,6 @@
 //! The outbox: one row per event and receiver, and one per attempt.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -155,6 +155,9 @@ fn refresh(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: boo
     )
 }
 
+/// How long a claim waits for what somebody has locked.
+const LONGEST_LOCK: Duration = Duration::from_millis(100);
+
 /// A tenant that is owed something.
 struct Waiting {
     tenant: String,
@@ -261,20 +264,28 @@ pub fn claim(
     now: Timestamp,
 ) -> Result<Vec<DueDelivery>> {
     let mut tenants = waiting(tx, per_receiver, now)?;
+    tx.wait_at_most(LONGEST_LOCK)?;
     let mut claimed = Vec::new();
     let mut free = limit;
     while let Some(next) = (0..tenants.len()).min_by_key(|at| (tenants[*at].held, tenants[*at].turn)) {
         if tenants[next].held >= free {
             break;
         }
-        match take(tx, &tenants[next].tenant, per_receiver, lease, now)? {
-            Place::Taken(delivery) => {
+        let taken = tx.isolated(|tx| take(tx, &tenants[next].tenant, per_receiver, lease, now))?;
+        match taken {
+            // Somebody has locked what the tenant is owed: this time the others come.
+            Err(error) if error.is_conflict() => {
+                tracing::warn!(tenant = %tenants[next].tenant, %error, "a delivery is locked; it is tried again");
+                tenants.swap_remove(next);
+            }
+            Err(error) => return Err(error),
+            Ok(Place::Taken(delivery)) => {
                 claimed.push(delivery);
                 tenants[next].held += 1;
                 free -= 1;
             }
-            Place::Spoiled => free -= 1,
-            Place::Free => {
+            Ok(Place::Spoiled) => free -= 1,
+            Ok(Place::Free) => {
                 tenants.swap_remove(next);
             }
         }

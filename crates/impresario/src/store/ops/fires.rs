@@ -11,7 +11,7 @@ mod tests;
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 pub use self::{
     catch_up::{any_ready, catch_up, wake_all},
@@ -38,6 +38,10 @@ use crate::store::{
 /// downtime there is much to count.
 const LONGEST_PASS: Duration = Duration::from_millis(200);
 
+/// How long a fire waits for what somebody has locked, and how long a pass waits in all.
+const LONGEST_LOCK: Duration = Duration::from_millis(100);
+const MOST_WAITED: Duration = Duration::from_secs(3);
+
 /// What one pass did.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fired {
@@ -47,6 +51,8 @@ pub struct Fired {
     pub rejected: usize,
     /// Fires that their overlap policy skipped.
     pub skipped: usize,
+    /// Schedules that were left to the next pass, because something that they need is locked.
+    pub left: usize,
     /// Schedules that were looked at: as many as the limit means that more may be due.
     pub looked_at: usize,
     /// Schedules whose params have not been checked against the deployment that would run them: they fire once that
@@ -76,6 +82,12 @@ impl Fired {
         let reason = match outcome {
             Ok(Outcome::Unreadable(fault)) => fault,
             Err(error) if error.is_of_the_row() => error.to_string(),
+            // Somebody has locked what it needs. It is undone and left to the next pass, and holds up nobody else.
+            Err(error) if error.is_conflict() => {
+                tracing::warn!(schedule = %id, %error, "what a schedule's fire needs is locked; it is tried again");
+                self.left += 1;
+                return Ok(());
+            }
             Err(error) => return Err(error),
             Ok(fine) => {
                 match fine {
@@ -113,15 +125,23 @@ pub fn fire_due(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fi
         looked_at: due.len(),
         ..Fired::default()
     };
+    tx.wait_at_most(LONGEST_LOCK)?;
     let begun = Instant::now();
     for (id, schedule) in due {
-        if begun.elapsed() > LONGEST_PASS {
+        // What was waited for in vain does not count: those behind it have their turn all the same.
+        let waited = LONGEST_LOCK.saturating_mul(u32::try_from(fired.left).unwrap_or(u32::MAX));
+        if begun.elapsed() > LONGEST_PASS + waited.min(MOST_WAITED) {
             break;
         }
         let outcome = tx.isolated(|tx| {
             let schedule = schedule?;
             if let Some(fault) = schedule.draft.timing.pattern.fault() {
                 return Ok(Outcome::Unreadable(fault.to_owned()));
+            }
+            if schedule.is_misplaced() {
+                // By the rules of another version's time zones: a node of that version has put it there.
+                return realign::put_back(tx, &schedule, false, (moment.now, SignedDuration::ZERO))
+                    .map(|_| Outcome::Nothing);
             }
             let Some(plan) = schedule.plan(moment.now) else {
                 // Its cursor was where nothing is owed, or not yet: it must not be looked at again and again.

@@ -117,6 +117,7 @@ pub fn update(
     change: EndpointChange,
     now: Timestamp,
 ) -> Result<bool> {
+    tenants::lock(tx, tenant)?;
     let secret_id = change.secret.as_ref().map(|secret| secret.id);
     let known = "SELECT id FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
     if tx
@@ -154,6 +155,7 @@ pub fn update(
 /// # Errors
 /// What the engine refuses.
 pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: EndpointId) -> Result<bool> {
+    tenants::lock(tx, tenant)?;
     let sql = "DELETE FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
     Ok(tx.execute(sql, params![tenant, id])? == 1)
 }

@@ -24,11 +24,13 @@ use crate::store::{
     tx::{self, Tx},
 };
 
-/// Requests that read at once, loops that read at once, and operations that write at once. Together they are the most
-/// connections of one node, but for the one that listens.
+/// Requests that read at once, loops that read at once, and operations of each kind that write at once. Together they are
+/// the most connections of one node, but for the one that shows that it is there.
 const REQUESTS: usize = 4;
 const LOOPS: usize = 4;
-const WRITERS: usize = 8;
+const WRITERS: usize = 4;
+const LOOP_WRITERS: usize = 4;
+const FIRST_WRITERS: usize = 2;
 
 /// How long a start may look at the database.
 const LONGEST_CHECK: Duration = Duration::from_secs(30);
@@ -72,6 +74,8 @@ struct Pool {
     requests: Arc<Semaphore>,
     loops: Arc<Semaphore>,
     writers: Arc<Semaphore>,
+    loop_writers: Arc<Semaphore>,
+    first_writers: Arc<Semaphore>,
     /// Why the last write could not be made.
     failure: Mutex<Option<String>>,
     /// The lock of the node's data directory, held for the process's life.
@@ -129,6 +133,8 @@ impl Postgres {
             requests: Arc::new(Semaphore::new(REQUESTS)),
             loops: Arc::new(Semaphore::new(LOOPS)),
             writers: Arc::new(Semaphore::new(WRITERS)),
+            loop_writers: Arc::new(Semaphore::new(LOOP_WRITERS)),
+            first_writers: Arc::new(Semaphore::new(FIRST_WRITERS)),
             failure: Mutex::default(),
             _lock: lock,
         };
@@ -142,7 +148,28 @@ impl Postgres {
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let run = move |pool: &Pool| pool.write(name, &body);
-        self.blocking(name, &self.pool.writers, None, run).await
+        self.blocking(name, &self.pool.writers, Some(LONGEST_WAIT), run)
+            .await
+    }
+
+    /// Writes for a loop.
+    pub(in crate::store) async fn write_now<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let run = move |pool: &Pool| pool.write(name, &body);
+        self.blocking(name, &self.pool.loop_writers, None, run).await
+    }
+
+    /// Writes what must come in time.
+    pub(in crate::store) async fn write_first<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let run = move |pool: &Pool| pool.write(name, &body);
+        self.blocking(name, &self.pool.first_writers, None, run).await
     }
 
     /// Reads for a request.
@@ -262,7 +289,8 @@ impl Pool {
     fn write<T>(&self, name: &'static str, body: &impl Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
         let outcome = self.persist(name, || self.try_write(name, body));
         let failure = match &outcome {
-            Err(error) if error.is_unavailable() => Some(error.to_string()),
+            // That somebody holds a row for long says nothing of the server.
+            Err(error) if error.is_unavailable() && !error.is_conflict() => Some(error.to_string()),
             _ => None,
         };
         if let (Some(_), Err(error)) = (&failure, &outcome) {

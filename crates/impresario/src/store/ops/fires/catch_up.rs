@@ -2,7 +2,10 @@
 
 use jiff::Timestamp;
 
-use super::{Fired, Kind, Moment, Outcome, fire_instant, ledger, missed_now, schedules, target, unfinished};
+use super::{
+    Fired, Kind, LONGEST_LOCK, Moment, Outcome, fire_instant, ledger, missed_now, schedules, target,
+    unfinished,
+};
 use crate::domain::{Missed, MissedReason, Range, Schedule, ScheduleId};
 use crate::store::{
     error::Result,
@@ -62,6 +65,7 @@ pub fn catch_up(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fi
         looked_at: ready.len(),
         ..Fired::default()
     };
+    tx.wait_at_most(LONGEST_LOCK)?;
     for one in ready {
         let outcome = tx.isolated(|tx| match claim(tx, &one)? {
             Some(owed) => fire_next(tx, &owed, moment),

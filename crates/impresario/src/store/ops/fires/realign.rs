@@ -41,7 +41,8 @@ pub fn realign(
     let sql = format!(
         "SELECT {} FROM schedules WHERE id > $1 ORDER BY id LIMIT $2{}",
         schedules::COLUMNS,
-        tx.dialect().lock()
+        // One that somebody is acting on is where they have put it.
+        tx.dialect().claim()
     );
     let after = state.after.take().unwrap_or_default();
     let found = tx.query(&sql, params![after, LOOKED_AT_ONCE], |row| {

@@ -19,14 +19,23 @@ pub(in crate::store::ops) fn cancel_unfinished(
     schedule: ScheduleId,
     moment: &Moment<'_>,
 ) -> Result<()> {
+    // One statement for all of them, and where each stands once it is locked: one that is handed back or taken up just now
+    // is found all the same.
     let sql = format!(
-        "SELECT id FROM jobs WHERE schedule_id = $1
-           AND status IN ('queued', 'starting_browser', 'running') AND status = 'queued' AND catch_up = 0
+        "SELECT id, status FROM jobs WHERE schedule_id = $1
+           AND status IN ('queued', 'starting_browser', 'running') AND catch_up = 0
          ORDER BY id{}",
         tx.dialect().lock()
     );
-    let waiting = tx.query(&sql, params![schedule], |row| row.get::<String>("id"))?;
-    for id in waiting {
+    let unfinished = tx.query(&sql, params![schedule], |row| {
+        Ok((row.get::<String>("id")?, row.get::<String>("status")?))
+    })?;
+    for (id, status) in unfinished {
+        if status != "queued" {
+            let sql = "UPDATE jobs SET cancel_requested = 1 WHERE id = $1";
+            tx.execute_one(sql, params![id])?;
+            continue;
+        }
         let sql = format!("{SELECT} WHERE j.id = $1 AND j.status = 'queued'");
         match tx.query_opt(&sql, params![&id], |row| Ok(read(row)))? {
             Some(Ok(job)) => {
@@ -36,18 +45,6 @@ pub(in crate::store::ops) fn cancel_unfinished(
             Some(Err(error)) => return Err(error),
             None => {}
         }
-    }
-    // A later statement: what a worker has taken from under the one above is found by this one.
-    let sql = format!(
-        "SELECT id FROM jobs WHERE schedule_id = $1
-           AND status IN ('queued', 'starting_browser', 'running') AND status <> 'queued' AND catch_up = 0
-         ORDER BY id{}",
-        tx.dialect().lock()
-    );
-    let running = tx.query(&sql, params![schedule], |row| row.get::<String>("id"))?;
-    for id in running {
-        let sql = "UPDATE jobs SET cancel_requested = 1 WHERE id = $1";
-        tx.execute_one(sql, params![id])?;
     }
     Ok(())
 }

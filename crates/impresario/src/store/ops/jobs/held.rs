@@ -39,20 +39,33 @@ pub fn requeue(tx: &mut Tx<'_>, id: JobId, token: &str) -> Result<bool> {
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn heartbeat(tx: &mut Tx<'_>, held: &[(JobId, String)], length: Duration) -> Result<Vec<JobId>> {
+pub fn heartbeat(tx: &mut Tx<'_>, held: &[(JobId, String)], length: Duration) -> Result<Beat> {
+    const HELD: &str = "SELECT id FROM jobs
+                        WHERE id = $1 AND lease_token = $2 AND status IN ('starting_browser', 'running')";
     let until = lease::until(tx, length)?;
-    // In one order, so that two that touch several jobs never wait for each other in a circle.
-    let mut held: Vec<_> = held.iter().collect();
-    held.sort();
-    let sql = "UPDATE jobs SET lease_until = $3
-               WHERE id = $1 AND lease_token = $2 AND status IN ('starting_browser', 'running')";
-    let mut lost = Vec::new();
-    for (id, token) in held {
-        if tx.execute(sql, params![*id, token, until])? == 0 {
-            lost.push(*id);
+    let mut beat = Beat::default();
+    for job in held {
+        let (id, token) = job;
+        let claim = format!("{HELD}{}", tx.dialect().claim());
+        if tx.query_opt(&claim, params![*id, token], |_| Ok(()))?.is_some() {
+            let sql = "UPDATE jobs SET lease_until = $2 WHERE id = $1";
+            tx.execute_one(sql, params![*id, until])?;
+        } else if tx.query_opt(HELD, params![*id, token], |_| Ok(()))?.is_some() {
+            beat.in_use.push(job.clone());
+        } else {
+            beat.lost.push(*id);
         }
     }
-    Ok(lost)
+    Ok(beat)
+}
+
+/// What a heartbeat found.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Beat {
+    /// Those that are not held any more.
+    pub lost: Vec<JobId>,
+    /// Those whose rows somebody has locked: not extended, and nobody waits for them.
+    pub in_use: Vec<(JobId, String)>,
 }
 
 #[cfg(test)]
@@ -71,7 +84,10 @@ mod tests {
         assert_eq!(db.run(|tx| claim(tx, 1, LEASE, at(1))).len(), 1);
         assert!(!db.run(|tx| start(tx, job, "another")));
         assert!(!db.run(|tx| requeue(tx, job, "another")));
-        let beat = |token: &str| db.run(|tx| heartbeat(tx, &[(job, token.to_owned())], LEASE.length));
+        let beat = |token: &str| {
+            db.run(|tx| heartbeat(tx, &[(job, token.to_owned())], LEASE.length))
+                .lost
+        };
         assert_eq!(beat("another"), [job]);
         assert_eq!(beat("token"), []);
         assert!(db.run(|tx| start(tx, job, "token")));
@@ -94,6 +110,6 @@ mod tests {
             params![jobs[1]],
         );
         let held = jobs.map(|job| (job, "token".to_owned()));
-        assert_eq!(db.run(|tx| heartbeat(tx, &held, LEASE.length)), [jobs[1]]);
+        assert_eq!(db.run(|tx| heartbeat(tx, &held, LEASE.length)).lost, [jobs[1]]);
     }
 }

@@ -77,7 +77,7 @@ fn a_lease_that_runs_keeps_its_job() {
 fn a_lease_without_an_end_is_none_of_the_reaper_s() {
     let (db, jobs) = claimed_on(Db::embedded(), 1);
     let held = [(jobs[0], "token".to_owned())];
-    assert_eq!(db.run(|tx| heartbeat(tx, &held, LEASE.length)), []);
+    assert_eq!(db.run(|tx| heartbeat(tx, &held, LEASE.length)).lost, []);
     assert!(db.run(|tx| expired(tx, i64::MAX, 9)).is_empty());
 }
 
