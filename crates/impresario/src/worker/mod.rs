@@ -6,7 +6,10 @@ mod logs;
 mod run;
 mod running;
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -40,6 +43,9 @@ impl Drop for Place {
     }
 }
 
+/// How long a start waits for what somebody has locked.
+const LONGEST_LOCK: Duration = Duration::from_secs(1);
+
 /// Ends the processes that an earlier server of this data directory left, and where no other node can be on the database,
 /// settles their jobs. Called once, before anything is claimed.
 ///
@@ -53,6 +59,10 @@ pub async fn recover(app: &App) -> store::Result<()> {
         .write_now("recover_jobs", move |tx| {
             // Beside other nodes what is held may be theirs; what is not any more, its lease says.
             if !alone {
+                tx.wait_at_most(LONGEST_LOCK)?;
+                if let Err(error) = tx.isolated(fires::wake_all)? {
+                    tracing::debug!(%error, "what waits to be made up for is not woken: somebody is at it");
+                }
                 return Ok(ops::jobs::Recovered::default());
             }
             fires::wake_all(tx)?;

@@ -221,7 +221,9 @@ impl Targets<'_> {
             let lock = format!("BEGIN; SELECT id FROM {table} ORDER BY random() LIMIT 3 FOR UPDATE");
             if db.try_run(&lock).is_ok() {
                 self.done.note("rows locked", table);
-                self.pause(500, 4_000, rng);
+                // Now and then for longer than the nodes wait for any row.
+                let (low, high) = rng.pick(&[(12_000, 25_000), (500, 4_000), (500, 4_000), (500, 4_000)]);
+                self.pause(low, high, rng);
                 // The server may have gone, and the lock with it.
                 let _ended = db.try_run("ROLLBACK");
             }
