@@ -44,7 +44,7 @@ pub async fn run(app: &App, line: Option<Line>, shutdown: &CancellationToken) {
         let ended = tokio::select! {
             ended = tell(app, &session, node), if app.settings.database_hints => ended,
             () = hear(app, hints, node) => Ok(()),
-            () = shutdown.cancelled() => return,
+            () = shutdown.cancelled() => return stay(session),
         };
         if let Err(error) = ended {
             tracing::warn!(%error, "other nodes are not heard for a while; work is found by looking");
@@ -64,6 +64,18 @@ pub async fn run(app: &App, line: Option<Line>, shutdown: &CancellationToken) {
         // Whatever was rung elsewhere while nobody listened.
         app.signals.heard_nothing();
     }
+}
+
+/// Shows that this node is there until its process has ended: what it runs may go on for a while.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "nobody waits for it: it ends with the runtime, after everything that is tracked"
+)]
+fn stay(session: store::Hints) {
+    tokio::spawn(async move {
+        let _there = session;
+        std::future::pending::<()>().await;
+    });
 }
 
 async fn tell(app: &App, session: &store::Hints, node: Uuid) -> store::Result<()> {

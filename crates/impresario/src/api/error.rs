@@ -179,7 +179,14 @@ impl From<StoreError> for ApiError {
     /// What a full disk refuses, say, may go through later, and so may a read that took too long; everything else is a
     /// fault.
     fn from(error: StoreError) -> Self {
-        if error.is_unavailable() {
+        if let StoreError::Unknown { .. } = &error {
+            let message = "the server lost its database while it wrote this, and it cannot be known whether it was made: \
+                           look before you send it again (jobs/create with a nonce may be sent again in any case)";
+            Self {
+                cause: Some(error.into()),
+                ..Self::service_unavailable(message, None)
+            }
+        } else if error.is_unavailable() {
             let message = "the server cannot reach its database right now; nothing was changed";
             Self {
                 cause: Some(error.into()),

@@ -96,17 +96,26 @@ pub(super) async fn restored(flags: &Flags, options: RestoredOptions) -> anyhow:
     let store = Store::of(settings.database.as_ref(), &settings.data_dir, access)
         .await
         .context("only a database on which no server runs can be marked as restored")?;
-    if let Some(target) = &settings.database
-        && !store::is_deserted(target).await?
-    {
-        bail!(
-            "nodes run on {}: stop them all first, what is settled at a start must not change under one that runs",
-            target.shown()
-        );
-    }
+    // Kept to the end: a node that starts meanwhile waits until what is said here is written down.
+    let _deserted = match &settings.database {
+        None => None,
+        Some(target) => match store::keep_deserted(target).await? {
+            Some(deserted) => Some(deserted),
+            None => bail!(
+                "nodes run on {}: stop them all first, what is settled at a start must not change under one that runs",
+                target.shown()
+            ),
+        },
+    };
     if options.only_moved {
         if settings.database.is_none() {
             bail!("--only-moved is for a database on PostgreSQL: an embedded one is not known by its place");
+        }
+        let marked = store.read("restored_from", ops::settings::restored_from).await?;
+        if marked.is_some() {
+            bail!(
+                "this database is marked as put back from an older backup already, and that stays: start a node on it"
+            );
         }
         store.write("settle_down", ops::settings::settle_down).await?;
         say(

@@ -184,8 +184,8 @@ impl Ending {
     #[must_use]
     pub fn worker_lost(started: bool) -> Self {
         let error = if started {
-            "the server stopped while the workflow was running; it was not run again, because what it had already \
-             done cannot be known"
+            "the server that ran the workflow stopped or lost its database meanwhile; it was not run again, because what \
+             it had already done cannot be known"
         } else {
             "the server stopped again and again while this job was being started; it is not tried any more"
         };

@@ -107,7 +107,7 @@ impl EngineError {
     }
 }
 
-/// A failed operation. Nothing of it was written.
+/// A failed operation. Nothing of it was written, but for [`StoreError::Unknown`].
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The data directory or its files cannot be used.
@@ -137,6 +137,14 @@ pub enum StoreError {
         /// The operation's name.
         operation: &'static str,
         /// What the engine said.
+        reason: String,
+    },
+    /// The transaction was to be committed and the answer was lost: it may be there or not, and nobody can say which.
+    #[error("{operation}: {reason}; whether it arrived cannot be known")]
+    Unknown {
+        /// The operation's name.
+        operation: &'static str,
+        /// What is known.
         reason: String,
     },
     /// A row holds something this version cannot read.
@@ -186,6 +194,7 @@ impl StoreError {
             Self::Open(_)
             | Self::Unreachable(_)
             | Self::Commit { .. }
+            | Self::Unknown { .. }
             | Self::Closed { .. }
             | Self::TooSlow { .. } => false,
         }
@@ -202,7 +211,7 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Open(_) | Self::Unreachable(_) | Self::Commit { .. } => true,
+            Self::Open(_) | Self::Unreachable(_) | Self::Commit { .. } | Self::Unknown { .. } => true,
             Self::Engine { source, .. } => source.is_unavailable() || source.is_conflict(),
             _ => false,
         }

@@ -21,7 +21,7 @@ mod value;
 pub(crate) use engine::hex;
 pub use engine::{Access, Dialect};
 pub use error::{EngineError, Result, StoreError};
-pub use postgres::{Hints, Migrated, Target, is_deserted};
+pub use postgres::{Deserted, Hints, Migrated, Target, keep_deserted};
 pub use tx::{Row, Tx};
 pub use value::{Column, Json, Value};
 

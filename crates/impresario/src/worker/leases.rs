@@ -80,7 +80,8 @@ async fn extend(app: &App) -> store::Result<()> {
                 .write_first("heartbeat", move |tx| jobs::heartbeat(tx, &held, length))
                 .await?;
             if !beat.lost.is_empty() {
-                tracing::warn!(jobs = ?beat.lost, "jobs that ran here are not held any more; those that still run are stopped");
+                // Most have just ended. A run that goes on is stopped, and says so.
+                tracing::debug!(jobs = ?beat.lost, "jobs are not held any more");
             }
             let extended: Vec<_> = batch
                 .iter()

@@ -251,10 +251,21 @@ impl Postgres {
     pub(super) fn commit(&self) -> Result<Result<()>> {
         match self.runtime.block_on(self.client.batch_execute("COMMIT")) {
             Ok(()) => Ok(Ok(())),
-            Err(error) if error.as_db_error().is_some() => Err(self.failed(error)),
+            // Refused. A server that ends, or a session that is ended, may say so after it has committed.
+            Err(error) if error.as_db_error().is_some() && !is_of_the_session(&error) => {
+                Err(self.failed(error))
+            }
             Err(error) => Ok(Err(self.failed(error))),
         }
     }
+}
+
+/// Whether an answer says something of the connection or the server and nothing of the statement.
+fn is_of_the_session(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map_or("", |state| state.code());
+    ["08", "53", "57", "58"]
+        .iter()
+        .any(|class| code.starts_with(class))
 }
 
 /// A value and its length; a large one not in one piece.

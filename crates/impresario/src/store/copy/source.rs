@@ -1,6 +1,9 @@
 //! The database that is copied: that nobody serves it, that nothing in it is held, and its mark.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use jiff::Timestamp;
 
@@ -18,20 +21,22 @@ use crate::{
             moving::{self, Mark},
             settings,
         },
-        postgres,
+        postgres::{self, Deserted},
     },
 };
 
 pub(super) struct Source {
     place: Place,
     store: Store,
+    /// Keeps nodes away until the copy has ended.
+    deserted: OnceLock<Deserted>,
 }
 
 /// Other sessions that may be a node's: by the name that nodes give themselves, or by the role.
 const OTHERS: &str = "SELECT count(*) AS others, string_agg(format('%s (pid %s)', COALESCE(NULLIF(application_name, ''), \
        'no name'), pid), ', ') AS names \
      FROM pg_stat_activity \
-     WHERE datname = current_database() AND backend_type = 'client backend' \
+     WHERE datname = current_database() \
        AND (application_name = current_setting('application_name') OR usename = current_user) \
        AND pid <> pg_backend_pid()";
 
@@ -44,7 +49,11 @@ impl Source {
             Place::Postgres(target) => Store::of(Some(target), Path::new(""), Access::Mover).await?,
         };
         let place = place.clone();
-        Ok(Self { place, store })
+        Ok(Self {
+            place,
+            store,
+            deserted: OnceLock::new(),
+        })
     }
 
     /// Makes the mark that it goes to `to`, or finds the one that an earlier command has left, and says whether it is new.
@@ -97,10 +106,24 @@ impl Source {
         };
         let (count, names) = self.store.write("others", others).await?.unwrap_or_default();
         match names {
-            None => Ok(()),
+            None => self.keep_nodes_away(target).await,
             Some(names) => Err(StoreError::Open(format!(
                 "{} is in use: {count} other connections, {names}. Stop all nodes on it, and end what else is connected as \
                  this role",
+                target.shown()
+            ))),
+        }
+    }
+
+    /// Nodes show that they are there whatever role they have. One that comes, or comes back, waits until the copy has ended.
+    async fn keep_nodes_away(&self, target: &postgres::Target) -> Result<()> {
+        match postgres::keep_deserted(target).await? {
+            Some(deserted) => {
+                self.deserted.get_or_init(|| deserted);
+                Ok(())
+            }
+            None => Err(StoreError::Open(format!(
+                "{} is in use: nodes run on it. Stop them all",
                 target.shown()
             ))),
         }

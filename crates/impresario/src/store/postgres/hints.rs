@@ -15,16 +15,23 @@ const LONGEST: Duration = Duration::from_secs(10);
 /// nobody else uses.
 const PRESENCE: &str = "1230197843, hashtext(current_schema())";
 
-/// Whether no node is on the database. A node that has lost its connection for the moment does not show.
+/// That no node is on the database, and none can come: until it is dropped.
+#[derive(Debug)]
+pub struct Deserted {
+    _client: Client,
+}
+
+/// Keeps nodes from a database on which there is none; nothing where there is one. A node that has lost its connection for
+/// the moment does not show.
 ///
 /// # Errors
 /// Where the server cannot be reached.
-pub async fn is_deserted(target: &Target) -> Result<bool> {
+pub async fn keep_deserted(target: &Target) -> Result<Option<Deserted>> {
     let client = connect(target, None).await?;
-    // Given up with the connection, at the end of this function.
     let sql = format!("SELECT pg_try_advisory_lock({PRESENCE})");
     let row = answer(client.query_one(&sql, &[])).await?;
-    row.try_get(0).map_err(refused)
+    let alone: bool = row.try_get(0).map_err(refused)?;
+    Ok(alone.then_some(Deserted { _client: client }))
 }
 
 /// The channel on which the nodes of one database tell each other that there is work.

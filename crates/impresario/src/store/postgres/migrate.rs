@@ -5,8 +5,10 @@
 //! least. Nodes of one version and of the one before it run together, so a migration only adds: what an older program
 //! does not know it leaves alone, and what it reads and writes stays. What is to go goes one version later.
 
+use std::time::{Duration, Instant};
+
 use sha2::{Digest as _, Sha256};
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, Transaction, error::SqlState};
 
 use crate::store::{
     engine::hex,
@@ -44,6 +46,10 @@ const MIGRATIONS: &[Migration] = &[
     },
 ];
 
+/// How long a migration is tried for while somebody else uses the tables, and the pause between two tries.
+const PATIENCE: Duration = Duration::from_secs(300);
+const PAUSE: Duration = Duration::from_secs(1);
+
 /// Taken by whoever migrates, so that two of them come one after the other. Any number that nobody else uses.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(7310579623018254)";
 
@@ -64,15 +70,23 @@ type Applied = Vec<(i64, String, i64)>;
 
 /// Applies what is not applied yet, all or nothing.
 pub(in crate::store) async fn migrate(client: &mut Client) -> Result<Migrated> {
-    migrate_to(client, MIGRATIONS).await
+    let until = Instant::now() + PATIENCE;
+    loop {
+        match migrate_to(client, MIGRATIONS).await {
+            // Somebody uses a table, a dump for one. Nothing was changed, and those who wait for it go on in between.
+            Err(StoreError::Unreachable(_)) if Instant::now() < until => tokio::time::sleep(PAUSE).await,
+            migrated => return migrated,
+        }
+    }
 }
 
 async fn migrate_to(client: &mut Client, migrations: &[Migration]) -> Result<Migrated> {
     let mut transaction = client.transaction().await.map_err(failed)?;
-    // A change of a table waits for those who use it, and everybody who comes then waits for it.
+    // A change of a table waits for those who use it, and everybody who comes then waits for it: the leases of what runs as
+    // well, so it does not wait for long.
     transaction
         .batch_execute(&format!(
-            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '60s'; {LOCK}; {TABLE}"
+            "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '2s'; {LOCK}; {TABLE}"
         ))
         .await
         .map_err(failed)?;
@@ -154,14 +168,13 @@ pub(in crate::store) async fn check_version(client: &Client, shown: &str) -> Res
             .collect::<Result<_, _>>()
             .map_err(failed);
     }
-    let state = match version {
-        0 => "has no tables of Impresario's yet".to_owned(),
-        version => format!("is at schema version {version}, and this program needs {needed}"),
-    };
-    Err(StoreError::Open(format!(
-        "the database {shown} {state}: run `impresario migrate` with this program once; nodes of the version before go \
-         on meanwhile"
-    )))
+    Err(StoreError::Open(match version {
+        0 => format!("the database {shown} has no tables of Impresario's yet: run `impresario migrate` once"),
+        version => format!(
+            "the database {shown} is at schema version {version}, and this program needs {needed}: run `impresario migrate` \
+             with this program once; nodes of the version before go on meanwhile"
+        ),
+    }))
 }
 
 fn hash(sql: &str) -> String {
@@ -170,6 +183,13 @@ fn hash(sql: &str) -> String {
 
 #[expect(clippy::needless_pass_by_value, reason = "for `map_err`")]
 fn failed(error: tokio_postgres::Error) -> StoreError {
+    if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) {
+        return StoreError::Unreachable(
+            "migration: somebody else uses the tables, a dump or another migration perhaps, and nothing was changed: try \
+             again when it has ended"
+                .to_owned(),
+        );
+    }
     let detail = match error.as_db_error() {
         Some(answer) => answer.message().to_owned(),
         None => error.to_string(),

@@ -16,7 +16,7 @@ mod trouble;
 
 pub use self::{
     connect::{cancel, connect},
-    hints::{Hints, is_deserted},
+    hints::{Deserted, Hints, keep_deserted},
     inspect::{inspect, may_migrate, may_use},
     migrate::Migrated,
     target::Target,

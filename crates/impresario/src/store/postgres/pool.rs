@@ -47,7 +47,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// How often an operation is run again because a row that it makes was just made by somebody else.
-const MOST_DUPLICATES: u32 = 3;
+const MOST_DUPLICATES: u32 = 10;
 
 /// Each statement sees what was committed last; whatever an operation decides on, it locks first
 /// ([`Dialect::lock`](crate::store::Dialect::lock)). The transaction's id comes along, because it is what a lost COMMIT is asked
@@ -329,9 +329,9 @@ impl Pool {
                         Fate::Committed => return Ok(value),
                         Fate::Undone => StoreError::Commit { operation, reason },
                         Fate::Unknown(why) => {
-                            return Err(StoreError::Commit {
+                            return Err(StoreError::Unknown {
                                 operation,
-                                reason: format!("{reason}; whether it arrived cannot be known: {why}"),
+                                reason: format!("{reason}: {why}"),
                             });
                         }
                     }
@@ -460,7 +460,7 @@ impl<T> Tried<T> {
             StoreError::Engine { source, .. } => {
                 source.is_unavailable() || source.is_conflict() || source.is_duplicate()
             }
-            other => other.is_unavailable(),
+            other => matches!(other, StoreError::Unreachable(_)),
         };
         if again {
             Self::Again(error)

@@ -37,6 +37,7 @@ impl Schema {
         (std::env::var("IMPRESARIO_TEST_ENGINE").as_deref() == Ok("postgres")).then(Self::new)
     }
 
+    #[expect(clippy::disallowed_methods, reason = "the connection ends with the schema")]
     pub(in crate::store) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let name = format!(
