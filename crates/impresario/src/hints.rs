@@ -58,6 +58,12 @@ pub async fn run(app: &App, line: Option<Line>, shutdown: &CancellationToken) {
             match open(app).await {
                 Ok(Some(line)) => break line,
                 Ok(None) => return,
+                Err(error @ store::StoreError::Moved(_)) => {
+                    // It was away when the others were ended. What it did now, the new place would do as well.
+                    tracing::error!(%error, "this node stops: nothing fires or runs here any more");
+                    shutdown.cancel();
+                    return;
+                }
                 Err(error) => tracing::debug!(%error, "the connection for hints cannot be made yet"),
             }
         };

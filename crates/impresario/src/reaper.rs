@@ -2,6 +2,11 @@
 //! Every node does, so that it matters to none which of them is gone. Where one server has the database for itself, leases
 //! have no end, and it settles at its start what an earlier one left.
 
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
 use crate::{
     app::App,
     background::{self, Next, Signals},
@@ -23,7 +28,38 @@ const MOST_AT_ONCE: usize = 100;
 pub async fn run(app: &App, shutdown: &CancellationToken) {
     let nobody = Signals::default();
     let around = (&app.clock, &nobody.scheduler, &*app.pulse);
-    background::run("reaper", around, shutdown, || tick(app)).await;
+    let steps = Mutex::new(Steps::default());
+    background::run("reaper", around, shutdown, || tick(app, &steps)).await;
+}
+
+/// A step of the database's clock by less is a correction, or a slow answer.
+const STEP: Duration = Duration::from_secs(5);
+
+/// Notices that the database's clock was set. Then no lease says anything until each holder has had the time to extend its
+/// own by the new time.
+#[derive(Debug, Default)]
+struct Steps {
+    /// What the clock showed last, and when that was on this machine's monotonic clock.
+    last: Option<(Instant, i64)>,
+    quiet_until: Option<Instant>,
+}
+
+impl Steps {
+    /// Whether leases may be gone by: the clock shows `now`, in milliseconds, at the instant `at`.
+    fn is_steady(&mut self, at: Instant, now: i64, lease: Duration) -> bool {
+        if let Some((before, shown)) = self.last.replace((at, now)) {
+            let passed = i64::try_from((at - before).as_millis()).unwrap_or(i64::MAX);
+            let step = now.saturating_sub(shown).saturating_sub(passed);
+            if Duration::from_millis(step.unsigned_abs()) > STEP {
+                tracing::warn!(
+                    milliseconds = step,
+                    "the database's clock was set: nothing that is held is taken over for the length of a lease"
+                );
+                self.quiet_until = Some(at + lease);
+            }
+        }
+        self.quiet_until.is_none_or(|until| at >= until)
+    }
 }
 
 /// What was left, as one look finds it.
@@ -34,11 +70,18 @@ struct Left {
     deliveries: Vec<String>,
 }
 
-async fn tick(app: &App) -> store::Result<Next> {
-    let look = |tx: &mut store::Tx<'_>| {
-        let Some(now) = tx.lease_clock()? else {
-            return Ok(Left::default());
-        };
+async fn tick(app: &App, steps: &Mutex<Steps>) -> store::Result<Next> {
+    let Some((_, now, at)) = app.store.shared_time().await? else {
+        return Ok(Next::Idle);
+    };
+    let steady = steps
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .is_steady(at, now, app.lease());
+    if !steady {
+        return Ok(Next::Idle);
+    }
+    let look = move |tx: &mut store::Tx<'_>| {
         Ok(Left {
             jobs: jobs::expired(tx, now, MOST_AT_ONCE)?,
             builds: deployments::expired(tx, now)?,
@@ -66,7 +109,7 @@ async fn reap_jobs(app: &App, left: Vec<String>) {
         let (clock, ids, job) = (app.clock.clone(), app.ids.clone(), id.clone());
         let reaped = app
             .store
-            .write("reap_job", move |tx| match tx.lease_clock()? {
+            .write_now("reap_job", move |tx| match tx.lease_clock()? {
                 Some(now) => jobs::reap(tx, &job, now, || Moment::of(&*clock, &ids)),
                 None => Ok(None),
             })
@@ -88,7 +131,7 @@ async fn reap_builds(app: &App, left: Vec<crate::domain::DeploymentId>) {
     for id in left {
         let reaped = app
             .store
-            .write("reap_build", move |tx| match tx.lease_clock()? {
+            .write_now("reap_build", move |tx| match tx.lease_clock()? {
                 Some(now) => Ok(deployments::reap(tx, id, now)?.then_some(())),
                 None => Ok(None),
             })
@@ -105,7 +148,7 @@ async fn reap_deliveries(app: &App, left: Vec<String>) {
         let (clock, delivery) = (app.clock.clone(), id.clone());
         let reaped = app
             .store
-            .write("reap_delivery", move |tx| match tx.lease_clock()? {
+            .write_now("reap_delivery", move |tx| match tx.lease_clock()? {
                 Some(now) => Ok(deliveries::reap(tx, &delivery, now, clock.now())?.then_some(())),
                 None => Ok(None),
             })
@@ -114,5 +157,28 @@ async fn reap_deliveries(app: &App, left: Vec<String>) {
             tracing::warn!(delivery = %id, "the node that sent this has gone silent; it is sent again");
             app.signals.outbox.notify_one();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_that_is_set_ends_no_lease_before_its_holder_could_extend_it() {
+        let (begin, lease) = (Instant::now(), Duration::from_secs(30));
+        let at = |second: u64| begin + Duration::from_secs(second);
+        for step in [3_600_000, -3_600_000] {
+            let mut steps = Steps::default();
+            assert!(steps.is_steady(at(0), 1_000_000, lease));
+            assert!(steps.is_steady(at(1), 1_001_400, lease), "a slow answer");
+            assert!(!steps.is_steady(at(2), 1_002_000 + step, lease));
+            assert!(!steps.is_steady(at(31), 1_031_000 + step, lease));
+            assert!(steps.is_steady(at(32), 1_032_000 + step, lease));
+        }
+        // A reaper that stood still, with the whole process, sees no step in that.
+        let mut steps = Steps::default();
+        assert!(steps.is_steady(at(0), 1_000_000, lease));
+        assert!(steps.is_steady(at(600), 1_600_000, lease));
     }
 }

@@ -4,7 +4,10 @@
 //! The database is the memory: nothing here knows of a fire that is not in the store, so nothing can be lost between
 //! the two. Any pass asks "from the cursor to now"; how late it comes does not change which instants it accounts for.
 
-use std::sync::{Mutex, PoisonError};
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use impresario_cron::Zone;
 use jiff::{SignedDuration, Timestamp};
@@ -27,6 +30,10 @@ use crate::{
 
 /// Schedules fired in one transaction.
 const BATCH: usize = 500;
+
+/// How soon it is looked again for what another node was just firing, and for what a stranger has locked.
+const SOON: Duration = Duration::from_millis(20);
+const LOCKED: Duration = Duration::from_millis(500);
 
 /// Schedules that make up for one missed instant each in one transaction: few, because what comes waits for it.
 const CATCH_UP_BATCH: usize = 50;
@@ -168,6 +175,10 @@ pub async fn tick(app: &App) -> store::Result<Next> {
     // A fire that makes no job may be news all the same: missed, skipped, or the one that disables its schedule.
     app.signals.outbox.notify_one();
     params::check_again(app, &fired.unchecked).await?;
+    if app.store.is_shared() && fired.looked_at == fired.left {
+        // All that is due is somebody else's at the moment: another node's, soon done, or locked by a stranger.
+        tokio::time::sleep(if fired.left == 0 { SOON } else { LOCKED }).await;
+    }
     let late_ms = due.map(|due| now.as_millisecond().saturating_sub(due.as_millisecond()));
     tracing::debug!(
         jobs = fired.jobs,

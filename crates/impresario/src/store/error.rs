@@ -116,6 +116,9 @@ pub enum StoreError {
     /// The server with the database cannot be reached, or takes no connection now; trying again may help.
     #[error("{0}")]
     Unreachable(String),
+    /// The database was copied elsewhere, and what is on it now is only kept.
+    #[error("{0}")]
+    Moved(String),
     /// The engine refused a statement.
     #[error("{operation}: the database refused it")]
     Engine {
@@ -193,6 +196,7 @@ impl StoreError {
             Self::Engine { source, .. } => source.is_constraint(),
             Self::Open(_)
             | Self::Unreachable(_)
+            | Self::Moved(_)
             | Self::Commit { .. }
             | Self::Unknown { .. }
             | Self::Closed { .. }
@@ -211,7 +215,11 @@ impl StoreError {
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
-            Self::Open(_) | Self::Unreachable(_) | Self::Commit { .. } | Self::Unknown { .. } => true,
+            Self::Open(_)
+            | Self::Unreachable(_)
+            | Self::Moved(_)
+            | Self::Commit { .. }
+            | Self::Unknown { .. } => true,
             Self::Engine { source, .. } => source.is_unavailable() || source.is_conflict(),
             _ => false,
         }

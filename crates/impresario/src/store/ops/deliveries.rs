@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Lease, Moment};
+use super::{Lease, Moment, lease};
 use crate::domain::{DeliveryId, EndpointId, JobId, Receiver, ScheduleId, SecretId, TenantId};
 use crate::store::{
     PageCursor,
@@ -365,8 +365,9 @@ pub fn recover(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
 /// # Errors
 /// What the engine refuses.
 pub fn expired(tx: &mut Tx<'_>, now: i64, limit: usize) -> Result<Vec<String>> {
-    let sql = "SELECT id FROM deliveries WHERE lease_until <= $1 ORDER BY lease_until LIMIT $2";
-    tx.query(sql, params![now, limit], |row| row.get("id"))
+    let gone = lease::has_run_out("$1");
+    let sql = format!("SELECT id FROM deliveries WHERE {gone} ORDER BY lease_until LIMIT $2");
+    tx.query(&sql, params![now, limit], |row| row.get("id"))
 }
 
 /// Frees one of them: whether it arrived cannot be known, so it is sent again, under the same id. `false` where it is not
@@ -379,9 +380,10 @@ pub fn reap(tx: &mut Tx<'_>, id: &str, on_leases: i64, now: Timestamp) -> Result
         return Ok(false);
     };
     lock(tx, &tenant, &url)?;
+    let gone = lease::has_run_out("$2");
     let sql =
-        "UPDATE deliveries SET lease_token = NULL, lease_until = NULL WHERE id = $1 AND lease_until <= $2";
-    let freed = tx.execute(sql, params![id, on_leases])? == 1;
+        format!("UPDATE deliveries SET lease_token = NULL, lease_until = NULL WHERE id = $1 AND {gone}");
+    let freed = tx.execute(&sql, params![id, on_leases])? == 1;
     refresh(tx, &tenant, &url, now, false)?;
     Ok(freed)
 }

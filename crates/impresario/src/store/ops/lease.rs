@@ -27,3 +27,10 @@ pub(super) fn until(tx: &mut Tx<'_>, length: Duration) -> Result<Option<i64>> {
     let length = i64::try_from(length.as_millis()).unwrap_or(i64::MAX);
     Ok(tx.lease_clock()?.map(|now| now.saturating_add(length)))
 }
+
+/// The condition that a lease has run out, at the instant that the parameter of this name has. Also one that lies further
+/// ahead than any can be made for: the clock was set back since, and its holder has not extended it by the new time. The
+/// longest lease is ten minutes.
+pub(super) fn has_run_out(now: &str) -> String {
+    format!("(lease_until <= {now} OR lease_until - 1200000 > {now})")
+}

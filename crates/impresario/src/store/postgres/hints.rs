@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::{sync::mpsc::UnboundedSender, time::timeout};
 use tokio_postgres::Client;
 
-use super::{Target, connect};
+use super::{Target, connect, pool::refuse_moved};
 use crate::store::error::{EngineError, Result, StoreError};
 
 /// A hint that takes longer is of no use.
@@ -51,6 +51,10 @@ impl Hints {
         let client = connect(target, Some(heard)).await?;
         let sql = format!("SELECT pg_advisory_lock_shared({PRESENCE})");
         answer(client.batch_execute(&sql)).await?;
+        // Only now: a copy that had kept nodes away may have ended while this one waited.
+        timeout(LONGEST, refuse_moved(&client, target))
+            .await
+            .map_err(|_| of(EngineError::NoAnswer(LONGEST)))??;
         // Channels are the whole database's; tables are a schema's. A name has 63 bytes.
         let sql = "SELECT left('impresario_' || current_schema(), 63)";
         let row = answer(client.query_one(sql, &[])).await?;

@@ -228,7 +228,7 @@ impl Postgres {
 }
 
 /// Refuses a database whose rows have gone to another one.
-async fn refuse_moved(client: &Client, target: &Target) -> Result<()> {
+pub(super) async fn refuse_moved(client: &Client, target: &Target) -> Result<()> {
     let sql = "SELECT value FROM settings WHERE name = $1";
     let asked = client.query_opt(sql, &[&moving::MOVED_TO]).await;
     let mark: Option<String> = asked
@@ -238,7 +238,7 @@ async fn refuse_moved(client: &Client, target: &Target) -> Result<()> {
         None => Ok(()),
         Some(mark) => {
             let shown = target.shown();
-            Err(StoreError::Open(Mark::read(&mark).refusal(&shown, &shown)))
+            Err(StoreError::Moved(Mark::read(&mark).refusal(&shown, &shown)))
         }
     }
 }

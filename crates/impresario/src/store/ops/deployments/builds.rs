@@ -122,8 +122,9 @@ pub fn recover(tx: &mut Tx<'_>) -> Result<u64> {
 /// # Errors
 /// What the engine refuses.
 pub fn expired(tx: &mut Tx<'_>, now: i64) -> Result<Vec<DeploymentId>> {
-    let sql = "SELECT id FROM deployments WHERE lease_token IS NOT NULL AND lease_until <= $1";
-    tx.query(sql, params![now], |row| row.get("id"))
+    let gone = lease::has_run_out("$1");
+    let sql = format!("SELECT id FROM deployments WHERE lease_token IS NOT NULL AND {gone}");
+    tx.query(&sql, params![now], |row| row.get("id"))
 }
 
 /// Frees one of them; `false` where it is not left after all.
@@ -131,9 +132,10 @@ pub fn expired(tx: &mut Tx<'_>, now: i64) -> Result<Vec<DeploymentId>> {
 /// # Errors
 /// What the engine refuses.
 pub fn reap(tx: &mut Tx<'_>, id: DeploymentId, now: i64) -> Result<bool> {
+    let gone = lease::has_run_out("$2");
     let sql =
-        "UPDATE deployments SET lease_token = NULL, lease_until = NULL WHERE id = $1 AND lease_until <= $2";
-    Ok(tx.execute(sql, params![id, now])? == 1)
+        format!("UPDATE deployments SET lease_token = NULL, lease_until = NULL WHERE id = $1 AND {gone}");
+    Ok(tx.execute(&sql, params![id, now])? == 1)
 }
 
 /// Notes that a build went well and moves the names it exports to this deployment, unless a newer one has them. `new_id`

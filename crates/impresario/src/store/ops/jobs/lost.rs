@@ -9,7 +9,7 @@ use super::{
 use crate::domain::{Ending, JobStatus, MOST_ATTEMPTS};
 use crate::store::{
     error::Result,
-    ops::Moment,
+    ops::{Moment, lease},
     tx::{Tx, params},
 };
 
@@ -67,8 +67,9 @@ pub fn recover(tx: &mut Tx<'_>, moment: &Moment<'_>) -> Result<Recovered> {
 /// # Errors
 /// What the engine refuses.
 pub fn expired(tx: &mut Tx<'_>, now: i64, limit: usize) -> Result<Vec<String>> {
-    let sql = "SELECT id FROM jobs WHERE lease_until <= $1 ORDER BY lease_until LIMIT $2";
-    tx.query(sql, params![now, limit], |row| row.get("id"))
+    let gone = lease::has_run_out("$1");
+    let sql = format!("SELECT id FROM jobs WHERE {gone} ORDER BY lease_until LIMIT $2");
+    tx.query(&sql, params![now, limit], |row| row.get("id"))
 }
 
 /// Settles one of them; nothing where it is not left after all, or somebody else is at it. `now` is on the clock of leases,
@@ -85,8 +86,10 @@ pub fn reap<'m>(
     if !try_lock(tx, id)? {
         return Ok(None);
     }
-    let sql = "SELECT id FROM jobs WHERE id = $1 AND lease_until <= $2 AND status IN ('starting_browser', 'running')";
-    if tx.query_opt(sql, params![id, now], |_| Ok(()))?.is_none() {
+    let gone = lease::has_run_out("$2");
+    let sql =
+        format!("SELECT id FROM jobs WHERE id = $1 AND {gone} AND status IN ('starting_browser', 'running')");
+    if tx.query_opt(&sql, params![id, now], |_| Ok(()))?.is_none() {
         return Ok(None);
     }
     settle(tx, id, &moment()).map(Some)
