@@ -32,5 +32,5 @@ pub(super) fn until(tx: &mut Tx<'_>, length: Duration) -> Result<Option<i64>> {
 /// ahead than any can be made for: the clock was set back since, and its holder has not extended it by the new time. The
 /// longest lease is ten minutes.
 pub(super) fn has_run_out(now: &str) -> String {
-    format!("(lease_until <= {now} OR lease_until - 1200000 > {now})")
+    format!("lease_until IS NOT NULL AND (lease_until <= {now} OR lease_until - 1200000 > {now})")
 }
