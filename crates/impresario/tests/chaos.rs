@@ -13,6 +13,9 @@
     reason = "the end-to-end tests' helpers write inputs as `json!` at the call"
 )]
 
+#[path = "common/postgres.rs"]
+mod postgres_server;
+
 #[path = "e2e/simulation/cron.rs"]
 mod cron;
 #[allow(

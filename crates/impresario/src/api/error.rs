@@ -319,6 +319,22 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_write_that_may_have_been_made_is_not_called_undone() {
+        let error = StoreError::Unknown {
+            operation: "create_job",
+            reason: "connection closed".to_owned(),
+        };
+        let (status, body, _) = sent(error.into()).await;
+        assert_eq!(status, 503);
+        let message = body["json"]["message"].to_string();
+        assert!(
+            message.contains("cannot be known") && !message.contains("nothing was changed"),
+            "{message}"
+        );
+        assert!(!message.contains("connection closed"), "{message}");
+    }
+
+    #[tokio::test]
     async fn what_took_too_long_may_be_tried_again() {
         let error = StoreError::TooSlow { operation: "list" };
         let (status, body, retry) = sent(error.into()).await;

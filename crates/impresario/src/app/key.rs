@@ -10,7 +10,7 @@ use crate::{
     config::Settings,
     ids::Ids,
     secrets::Keyring,
-    store::{Dialect, Store, ops::settings},
+    store::{Store, ops::settings},
 };
 
 /// The keys that were set, else those of the key file, which is made where nothing is sealed yet.
@@ -21,7 +21,7 @@ use crate::{
 /// Where a key is malformed or the file cannot be used, and where the key that the database needs is missing.
 pub(super) async fn keyring(settings: &Settings, ids: &Ids, store: &Store) -> anyhow::Result<Keyring> {
     let state = store.read("key_state", settings::key_state).await?;
-    let shared = store.dialect() == Dialect::Postgres;
+    let shared = store.is_shared();
     let needed = state.recorded.clone().filter(|_| state.has_secrets || shared);
     let path = settings.secret_key_path();
     let keyring = match &settings.secret_key {

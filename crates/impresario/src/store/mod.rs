@@ -28,7 +28,7 @@ pub use value::{Column, Json, Value};
 use std::{path::Path, sync::Arc, time::Instant};
 
 use engine::Engine;
-use postgres::Postgres;
+use postgres::{Lane, Postgres};
 use sqlite::Sqlite;
 
 /// The store. Cheap to clone.
@@ -78,23 +78,19 @@ impl Store {
         self.read_now("shared_time", look).await
     }
 
-    /// Which SQL it speaks, and with that whether others may have it open as well.
+    /// Whether other nodes may be on the same database: then what one of them holds has an end, and nothing that is held
+    /// is an earlier server's for that alone. Where there are none, a server settles at its start what it finds.
     #[must_use]
-    pub fn dialect(&self) -> Dialect {
-        match &*self.engine {
-            Engine::Sqlite(_) => Dialect::Sqlite,
-            Engine::Postgres(_) => Dialect::Postgres,
-        }
+    pub fn is_shared(&self) -> bool {
+        matches!(*self.engine, Engine::Postgres(_))
     }
 
     /// Runs `operation` in a write transaction; when this returns `Ok` its writes are durable, otherwise there are
-    /// none. Dropping the future does not undo what was committed.
+    /// none. Dropping the future does not undo what was committed. `operation` may be run more than once, where another
+    /// transaction was in its way or the connection was lost before the commit; at most one of its runs is kept.
     ///
     /// # Errors
-    /// The operation's own, and a failed commit.
-    ///
-    /// `operation` may be run more than once, where another transaction was in its way or the connection was lost before
-    /// the commit; at most one of its runs is kept.
+    /// The operation's own, and a failed commit; [`StoreError::Unknown`] where nobody can say whether it arrived.
     pub async fn write<T, F>(&self, name: &'static str, operation: F) -> Result<T>
     where
         T: Send + 'static,
@@ -102,15 +98,8 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite(sqlite) => sqlite.write(name, operation).await,
-            Engine::Postgres(postgres) => postgres.write(name, operation).await,
+            Engine::Postgres(postgres) => postgres.write(Lane::Request, name, operation).await,
         }
-    }
-
-    /// Whether other nodes may be on the same database: then what one of them holds has an end, and nothing that is held
-    /// is an earlier server's for that alone. Where there are none, a server settles at its start what it finds.
-    #[must_use]
-    pub fn is_shared(&self) -> bool {
-        self.dialect() == Dialect::Postgres
     }
 
     /// The same for a loop, or for what one started: it has places of its own, so that no crowd of requests that wait for one
@@ -125,7 +114,7 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite(sqlite) => sqlite.write(name, operation).await,
-            Engine::Postgres(postgres) => postgres.write_now(name, operation).await,
+            Engine::Postgres(postgres) => postgres.write(Lane::Loop, name, operation).await,
         }
     }
 
@@ -141,7 +130,7 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite(sqlite) => sqlite.write(name, operation).await,
-            Engine::Postgres(postgres) => postgres.write_first(name, operation).await,
+            Engine::Postgres(postgres) => postgres.write(Lane::First, name, operation).await,
         }
     }
 
@@ -155,7 +144,7 @@ impl Store {
     }
 
     /// Runs `operation` on a snapshot of the database, for a request: it waits for one of a few places, and is stopped
-    /// when it takes too long or when its future is dropped.
+    /// when it takes too long, and on the embedded database also when its future is dropped.
     ///
     /// # Errors
     /// The operation's own, and [`StoreError::TooSlow`].
@@ -166,7 +155,7 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite(sqlite) => sqlite.readers().read(name, operation).await,
-            Engine::Postgres(postgres) => postgres.read(name, operation).await,
+            Engine::Postgres(postgres) => postgres.read(Lane::Request, name, operation).await,
         }
     }
 
@@ -182,7 +171,7 @@ impl Store {
     {
         match &*self.engine {
             Engine::Sqlite(sqlite) => sqlite.readers().read_now(name, operation).await,
-            Engine::Postgres(postgres) => postgres.read_now(name, operation).await,
+            Engine::Postgres(postgres) => postgres.read(Lane::Loop, name, operation).await,
         }
     }
 }

@@ -3,9 +3,9 @@
 use std::{
     fs::{File, Permissions},
     io::BufRead as _,
-    net::{SocketAddr, TcpListener},
+    net::SocketAddr,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::{Child, Command, Stdio},
     time::Duration,
 };
@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::{
     db::Db,
+    postgres_server::{bin, free_port, is_root},
     support::{
         process::{command, signal_pid},
         wait_until,
@@ -42,24 +43,6 @@ pub(crate) struct Postgres {
     child: Option<Child>,
 }
 
-/// The newest version on this machine that has a server.
-fn bin() -> PathBuf {
-    let installed = std::fs::read_dir("/usr/lib/postgresql")
-        .into_iter()
-        .flatten()
-        .flatten();
-    let version = |path: &Path| -> Option<u32> { path.parent()?.file_name()?.to_str()?.parse().ok() };
-    let found = installed
-        .map(|entry| entry.path().join("bin"))
-        .filter(|bin| bin.join("initdb").exists())
-        .max_by_key(|bin| version(bin));
-    found.expect("PostgreSQL's server is needed by this test: scripts/setup --tests installs it")
-}
-
-fn is_root() -> bool {
-    rustix::process::geteuid().is_root()
-}
-
 /// A number that `id` tells of the user that PostgreSQL runs as.
 fn of_postgres(flag: &str) -> u32 {
     let said = command("id").args([flag, "postgres"]).output().unwrap().stdout;
@@ -79,7 +62,7 @@ impl Postgres {
             std::os::unix::fs::chown(home.path(), Some(user), Some(group)).unwrap();
         }
         // Free now, and nobody else asks for a port by its number.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let mut server = Self {
             home,
             bin: bin(),

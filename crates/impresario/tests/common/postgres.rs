@@ -1,7 +1,10 @@
 //! A PostgreSQL server of a test's own: made for it, gone with it. Most tests need none: they use the one that
 //! `scripts/with-postgres` starts, on a database that nobody else uses ([`shared`]).
 
-#![allow(dead_code, reason = "each user of it uses a part of it")]
+#![allow(
+    dead_code,
+    reason = "the library's tests, the end-to-end tests and the chaos run are three programs, and each uses a part of it"
+)]
 #![expect(
     clippy::disallowed_methods,
     reason = "the programs of a server, which end by themselves or with it; and the variable that tests are given"
@@ -45,6 +48,11 @@ pub(crate) enum Stop {
     Fast,
     /// It ends as in a crash.
     Immediate,
+}
+
+/// Whether the tests of both engines are to run on PostgreSQL this time.
+pub(crate) fn is_asked_for() -> bool {
+    std::env::var("IMPRESARIO_TEST_ENGINE").as_deref() == Ok("postgres")
 }
 
 impl Postgres {
@@ -267,13 +275,17 @@ fn wait_until(mut is_so: impl FnMut() -> bool) -> Result<(), ()> {
     Ok(())
 }
 
-fn is_root() -> bool {
+/// Whether PostgreSQL's programs need another user: they refuse to run as root.
+pub(crate) fn is_root() -> bool {
     let output = run(Command::new("id").arg("-u"));
     output.stdout.starts_with(b"0")
 }
 
 /// The programs of the newest server on this machine.
-fn bin() -> PathBuf {
+///
+/// # Panics
+/// Where there is none.
+pub(crate) fn bin() -> PathBuf {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten();
     let number = |path: &PathBuf| path.file_name()?.to_str()?.parse::<u32>().ok();
     let newest = versions

@@ -24,6 +24,8 @@
     reason = "a table of cases is read by row, however many there are"
 )]
 
+#[path = "../common/postgres.rs"]
+mod postgres_server;
 mod support;
 
 mod as_code;

@@ -8,7 +8,7 @@ use tokio_postgres::NoTls;
 use super::*;
 use crate::{
     clock::SystemClock,
-    store::{Access, Store, migrate, postgres::schema},
+    store::{Access, Store, migrate, postgres::server},
 };
 
 /// A row or more in each table that there is; a text with a NUL; numbers with a gap, and one that is gone.
@@ -63,7 +63,7 @@ impl Stage {
             folder: tempfile::tempdir().unwrap(),
             database,
         };
-        stage.sql_at(&schema::server(), &format!("CREATE DATABASE {}", stage.database));
+        stage.sql_at(&server::shared(), &format!("CREATE DATABASE {}", stage.database));
         stage
     }
 
@@ -81,7 +81,7 @@ impl Stage {
     }
 
     fn url(&self) -> String {
-        let mut url = url::Url::parse(&schema::server()).unwrap();
+        let mut url = url::Url::parse(&server::shared()).unwrap();
         url.set_path(&self.database);
         url.to_string()
     }
@@ -180,7 +180,7 @@ impl Stage {
 impl Drop for Stage {
     fn drop(&mut self) {
         self.sql_at(
-            &schema::server(),
+            &server::shared(),
             &format!("DROP DATABASE {} WITH (FORCE)", self.database),
         );
     }

@@ -11,6 +11,7 @@ pub mod fires;
 mod fixture;
 pub mod jobs;
 mod lease;
+mod lock;
 pub mod logs;
 pub mod moving;
 mod outcomes;

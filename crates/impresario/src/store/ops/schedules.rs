@@ -14,7 +14,7 @@ pub use self::{
     list::{Listed, ScheduleFilter, list},
 };
 use super::{
-    Moment, fires,
+    Moment, fires, lock,
     secrets::{self, SealedSecret},
 };
 use crate::domain::{
@@ -22,7 +22,6 @@ use crate::domain::{
     ScheduleDraft, ScheduleId, SelfDisabled, TenantId, Timing, Transition,
 };
 use crate::store::{
-    Dialect,
     error::Result,
     tx::{Row, Tx, params},
     value::Json,
@@ -206,11 +205,7 @@ fn name_taken(tx: &mut Tx<'_>, (tenant, id): (TenantId, ScheduleId), name: Optio
 /// its jobs or makes up for what it owes locks it first, before the job, so that none of them waits for another in a
 /// circle. What is read afterwards is what holds.
 pub(super) fn lock(tx: &mut Tx<'_>, id: ScheduleId) -> Result<()> {
-    if tx.dialect() == Dialect::Sqlite {
-        return Ok(());
-    }
-    let sql = format!("SELECT id FROM schedules WHERE id = $1{}", tx.dialect().lock());
-    tx.query(&sql, params![id], |_| Ok(())).map(|_| ())
+    lock::rows(tx, "schedules WHERE id = $1", params![id])
 }
 
 /// The same for a schedule of this tenant, before the time of the operation is asked for: what came while it waited has
@@ -219,23 +214,16 @@ pub(super) fn lock(tx: &mut Tx<'_>, id: ScheduleId) -> Result<()> {
 /// # Errors
 /// What the engine refuses.
 pub fn lock_own(tx: &mut Tx<'_>, tenant: TenantId, id: ScheduleId) -> Result<()> {
-    if tx.dialect() == Dialect::Sqlite {
-        return Ok(());
-    }
-    let sql = format!(
-        "SELECT id FROM schedules WHERE tenant_id = $1 AND id = $2{}",
-        tx.dialect().lock()
-    );
-    tx.query(&sql, params![tenant, id], |_| Ok(())).map(|_| ())
+    lock::rows(
+        tx,
+        "schedules WHERE tenant_id = $1 AND id = $2",
+        params![tenant, id],
+    )
 }
 
 /// The same, unless somebody else has it: says whether nobody had. What is gone nobody has.
 pub(super) fn claim(tx: &mut Tx<'_>, id: ScheduleId) -> Result<bool> {
-    if tx.dialect() == Dialect::Sqlite {
-        return Ok(true);
-    }
-    let sql = format!("SELECT id FROM schedules WHERE id = $1{}", tx.dialect().claim());
-    if tx.query_opt(&sql, params![id], |_| Ok(()))?.is_some() {
+    if lock::try_row(tx, "schedules WHERE id = $1", params![id])? {
         return Ok(true);
     }
     let sql = "SELECT id FROM schedules WHERE id = $1";

@@ -2,9 +2,9 @@
 
 use jiff::Timestamp;
 
+use super::lock;
 use crate::domain::{KeyId, TenantId};
 use crate::store::{
-    Dialect,
     error::Result,
     tx::{Row, Tx, params},
 };
@@ -57,11 +57,7 @@ fn tenant(row: &Row<'_>) -> Result<Tenant> {
 /// Keeps other operations that lock the tenant waiting until this one has ended: for what is counted in all that a tenant
 /// has.
 pub(super) fn lock(tx: &mut Tx<'_>, tenant: TenantId) -> Result<()> {
-    if tx.dialect() == Dialect::Sqlite {
-        return Ok(());
-    }
-    let sql = format!("SELECT id FROM tenants WHERE id = $1{}", tx.dialect().lock());
-    tx.query(&sql, params![tenant], |_| Ok(())).map(|_| ())
+    lock::rows(tx, "tenants WHERE id = $1", params![tenant])
 }
 
 /// Adds a tenant; `false` where the name is taken.

@@ -8,7 +8,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tokio_postgres::{
-    AsyncMessage, CancelToken, Client, Config, Connection, SimpleQueryMessage, Socket,
+    AsyncMessage, Client, Config, Connection, SimpleQueryMessage, Socket,
     config::{SslMode as DriverMode, TargetSessionAttrs},
     error::SqlState,
     tls::TlsStream,
@@ -69,25 +69,6 @@ pub async fn connect(target: &Target, notifications: Option<UnboundedSender<Stri
     }
     let sentences: Vec<String> = failed.into_iter().map(|trouble| trouble.sentence).collect();
     Err(StoreError::Unreachable(sentences.join("; ")))
-}
-
-/// Asks the server to stop what the session of `token` is doing, on a connection of its own. Whether it did is seen on
-/// the session itself.
-///
-/// # Errors
-/// Where the server cannot be asked, within the target's `connect_timeout`.
-pub async fn cancel(target: &Target, token: &CancelToken) -> Result<()> {
-    let failed = |why: String| {
-        StoreError::Unreachable(format!(
-            "{}: a statement cannot be stopped: {why}",
-            target.shown()
-        ))
-    };
-    let connector = tls::connector(&target.tls).map_err(failed)?;
-    match timeout(target.timeout, token.cancel_query(connector)).await {
-        Ok(asked) => asked.map_err(|error| failed(error.to_string())),
-        Err(_) => Err(failed("no answer in time".to_owned())),
-    }
 }
 
 /// One host, at each of its addresses, within its time.

@@ -103,29 +103,6 @@ async fn notifications_arrive_until_the_connection_is_lost() {
     assert!(listener.is_closed());
 }
 
-#[tokio::test]
-async fn a_statement_can_be_stopped_from_beside_it() {
-    let target = target(&shared());
-    let client = connect(&target, None).await.unwrap();
-    let token = client.cancel_token();
-    let other = connect(&target, None).await.unwrap();
-    let pid = text(&client, "SELECT pg_backend_pid()::text").await;
-    let stop = async {
-        let is_asleep = format!(
-            "SELECT count(*)::text FROM pg_stat_activity WHERE pid = {pid} AND wait_event = 'PgSleep'"
-        );
-        while text(&other, &is_asleep).await != "1" {}
-        cancel(&target, &token).await.unwrap();
-    };
-    let (slept, stopped) = tokio::join!(
-        client.batch_execute("SELECT pg_sleep(20)"),
-        timeout(PATIENCE, stop)
-    );
-    stopped.unwrap();
-    assert_eq!(slept.unwrap_err().code(), Some(&SqlState::QUERY_CANCELED));
-    assert_eq!(text(&client, "SELECT 'still here'").await, "still here");
-}
-
 #[test]
 fn a_connection_that_nothing_comes_back_on_is_given_up() {
     let target = target("postgres://me:hunter2@127.0.0.1/app");

@@ -1,7 +1,7 @@
 //! Migrations, each on a schema of the test's own.
 
 use super::*;
-use crate::store::postgres::{Target, schema, testing};
+use crate::store::postgres::{Target, server, testing};
 
 const STEPS: &[Migration] = &[
     step(1, "one", "CREATE TABLE one (id BIGINT)", 1),
@@ -25,14 +25,14 @@ struct Empty {
 impl Empty {
     async fn new() -> Self {
         let name = super::super::server::unique("migrate");
-        testing::run(&schema::server(), &format!("CREATE SCHEMA {name}")).await;
+        testing::run(&server::shared(), &format!("CREATE SCHEMA {name}")).await;
         Self { name }
     }
 
     fn url(&self) -> String {
         format!(
             "{}?options=-csearch_path%3D{}&sslmode=disable",
-            schema::server(),
+            server::shared(),
             self.name
         )
     }
@@ -43,7 +43,7 @@ impl Empty {
     }
 
     async fn gone(self) {
-        testing::run(&schema::server(), &format!("DROP SCHEMA {} CASCADE", self.name)).await;
+        testing::run(&server::shared(), &format!("DROP SCHEMA {} CASCADE", self.name)).await;
     }
 }
 
@@ -157,7 +157,7 @@ async fn a_newer_database_says_who_may_go_on() {
 async fn role(schema: &Empty) -> (String, String) {
     let (role, name) = (super::super::server::unique("poor"), &schema.name);
     let sql = format!("CREATE ROLE {role} LOGIN; GRANT USAGE ON SCHEMA {name} TO {role}");
-    testing::run(&schema::server(), &sql).await;
+    testing::run(&server::shared(), &sql).await;
     let mut url = url::Url::parse(&schema.url()).unwrap();
     url.set_username(&role).unwrap();
     (role, url.to_string())
@@ -165,7 +165,7 @@ async fn role(schema: &Empty) -> (String, String) {
 
 async fn drop_role(role: &str) {
     testing::run(
-        &schema::server(),
+        &server::shared(),
         &format!("DROP OWNED BY {role}; DROP ROLE {role}"),
     )
     .await;
@@ -254,4 +254,37 @@ fn landed_migrations_are_not_edited() {
         }
     }
     assert_eq!(MIGRATIONS.len(), LANDED.len());
+}
+
+#[tokio::test]
+async fn a_table_that_somebody_uses_is_waited_for_a_little_at_a_time() {
+    let schema = Empty::new().await;
+    let (mut client, dump, watch) = (
+        schema.client().await,
+        schema.client().await,
+        schema.client().await,
+    );
+    migrate(&mut client).await.unwrap();
+    dump.batch_execute("BEGIN; LOCK TABLE schema_migrations")
+        .await
+        .unwrap();
+    let waiting =
+        "SELECT count(*)::text FROM pg_locks WHERE NOT granted AND relation = 'schema_migrations'::regclass";
+    let waits = async |is: &str| {
+        let end = Instant::now() + Duration::from_secs(20);
+        while testing::text(&watch, waiting).await != is {
+            assert!(Instant::now() < end, "it should be {is}");
+        }
+    };
+    let release = async {
+        // One try waits, gives up, and another waits: whoever comes behind the first has had a turn.
+        waits("1").await;
+        waits("0").await;
+        waits("1").await;
+        dump.batch_execute("COMMIT").await.unwrap();
+    };
+    let (done, ()) = tokio::join!(migrate(&mut client), release);
+    done.unwrap();
+    drop((client, dump, watch));
+    schema.gone().await;
 }

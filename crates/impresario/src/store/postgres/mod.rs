@@ -15,7 +15,7 @@ mod tls;
 mod trouble;
 
 pub use self::{
-    connect::{cancel, connect},
+    connect::connect,
     hints::{Deserted, Hints, keep_deserted},
     inspect::{inspect, may_migrate, may_use},
     migrate::Migrated,
@@ -23,13 +23,13 @@ pub use self::{
 };
 pub(super) use self::{
     migrate::{has_tables, migrate},
-    pool::Postgres,
+    pool::{Lane, Postgres},
     session::{Session, cell},
 };
 
 #[cfg(test)]
 #[path = "../../../tests/common/postgres.rs"]
-mod server;
+pub(super) mod server;
 
 /// What the tests of connections share.
 #[cfg(test)]

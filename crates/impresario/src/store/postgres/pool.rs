@@ -24,13 +24,54 @@ use crate::store::{
     tx::{self, Tx},
 };
 
-/// Requests that read at once, loops that read at once, and operations of each kind that write at once. Together they are
-/// the most connections of one node, but for the one that shows that it is there.
-const REQUESTS: usize = 4;
-const LOOPS: usize = 4;
-const WRITERS: usize = 4;
-const LOOP_WRITERS: usize = 4;
-const FIRST_WRITERS: usize = 2;
+/// For whom an operation is. Each kind has places of its own, so that none waits for a crowd of another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::store) enum Lane {
+    /// A request, which does not wait for its place for ever.
+    Request,
+    /// A loop, or what one started.
+    Loop,
+    /// What must come in time and waits for no row for long.
+    First,
+}
+
+/// How many operations of each lane read and write at once. Together they are the most connections of one node, but for
+/// the one that shows that it is there.
+#[derive(Debug)]
+struct Places {
+    requests: Arc<Semaphore>,
+    loops: Arc<Semaphore>,
+    first: Arc<Semaphore>,
+}
+
+impl Places {
+    fn for_writes() -> Self {
+        Self {
+            requests: Arc::new(Semaphore::new(4)),
+            loops: Arc::new(Semaphore::new(4)),
+            first: Arc::new(Semaphore::new(2)),
+        }
+    }
+
+    /// No read waits for a row, so that what must come in time reads beside the loops.
+    fn for_reads() -> Self {
+        let loops = Arc::new(Semaphore::new(4));
+        Self {
+            requests: Arc::new(Semaphore::new(4)),
+            first: Arc::clone(&loops),
+            loops,
+        }
+    }
+
+    /// The places of a lane, and how long one of them is waited for.
+    fn of(&self, lane: Lane) -> (&Arc<Semaphore>, Option<Duration>) {
+        match lane {
+            Lane::Request => (&self.requests, Some(LONGEST_WAIT)),
+            Lane::Loop => (&self.loops, None),
+            Lane::First => (&self.first, None),
+        }
+    }
+}
 
 /// How long a start may look at the database.
 const LONGEST_CHECK: Duration = Duration::from_secs(30);
@@ -71,11 +112,8 @@ struct Pool {
     target: Target,
     runtime: Handle,
     idle: Mutex<Vec<Session>>,
-    requests: Arc<Semaphore>,
-    loops: Arc<Semaphore>,
-    writers: Arc<Semaphore>,
-    loop_writers: Arc<Semaphore>,
-    first_writers: Arc<Semaphore>,
+    readers: Places,
+    writers: Places,
     /// Why the last write could not be made.
     failure: Mutex<Option<String>>,
     /// The lock of the node's data directory, held for the process's life.
@@ -130,11 +168,8 @@ impl Postgres {
             target: target.clone(),
             runtime: Handle::current(),
             idle: Mutex::new(vec![first]),
-            requests: Arc::new(Semaphore::new(REQUESTS)),
-            loops: Arc::new(Semaphore::new(LOOPS)),
-            writers: Arc::new(Semaphore::new(WRITERS)),
-            loop_writers: Arc::new(Semaphore::new(LOOP_WRITERS)),
-            first_writers: Arc::new(Semaphore::new(FIRST_WRITERS)),
+            readers: Places::for_reads(),
+            writers: Places::for_writes(),
             failure: Mutex::default(),
             _lock: lock,
         };
@@ -142,55 +177,27 @@ impl Postgres {
     }
 
     /// Runs `body` in a write transaction and returns once it is durable.
-    pub(in crate::store) async fn write<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    pub(in crate::store) async fn write<T, F>(&self, lane: Lane, name: &'static str, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
         let run = move |pool: &Pool| pool.write(name, &body);
-        self.blocking(name, &self.pool.writers, Some(LONGEST_WAIT), run)
-            .await
+        self.blocking(name, self.pool.writers.of(lane), run).await
     }
 
-    /// Writes for a loop.
-    pub(in crate::store) async fn write_now<T, F>(&self, name: &'static str, body: F) -> Result<T>
+    /// Runs `body` on a snapshot: for a request, which is stopped after a while, or for a loop.
+    pub(in crate::store) async fn read<T, F>(&self, lane: Lane, name: &'static str, body: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
     {
-        let run = move |pool: &Pool| pool.write(name, &body);
-        self.blocking(name, &self.pool.loop_writers, None, run).await
-    }
-
-    /// Writes what must come in time.
-    pub(in crate::store) async fn write_first<T, F>(&self, name: &'static str, body: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let run = move |pool: &Pool| pool.write(name, &body);
-        self.blocking(name, &self.pool.first_writers, None, run).await
-    }
-
-    /// Reads for a request.
-    pub(in crate::store) async fn read<T, F>(&self, name: &'static str, body: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let run = move |pool: &Pool| pool.read(name, BEGIN_REQUEST, &body);
-        self.blocking(name, &self.pool.requests, Some(LONGEST_WAIT), run)
-            .await
-    }
-
-    /// Reads for a loop, or for what one started.
-    pub(in crate::store) async fn read_now<T, F>(&self, name: &'static str, body: F) -> Result<T>
-    where
-        T: Send + 'static,
-        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
-    {
-        let run = move |pool: &Pool| pool.read(name, BEGIN_READ, &body);
-        self.blocking(name, &self.pool.loops, None, run).await
+        let begin = match lane {
+            Lane::Request => BEGIN_REQUEST,
+            Lane::Loop | Lane::First => BEGIN_READ,
+        };
+        let run = move |pool: &Pool| pool.read(name, begin, &body);
+        self.blocking(name, self.pool.readers.of(lane), run).await
     }
 
     pub(in crate::store) fn last_commit_failure(&self) -> Option<String> {
@@ -201,8 +208,7 @@ impl Postgres {
     async fn blocking<T: Send + 'static>(
         &self,
         name: &'static str,
-        places: &Arc<Semaphore>,
-        patience: Option<Duration>,
+        (places, patience): (&Arc<Semaphore>, Option<Duration>),
         run: impl FnOnce(&Pool) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let place = Arc::clone(places).acquire_owned();

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::runtime::Runtime;
 use tokio_postgres::NoTls;
 
-use super::{Target, migrate, session::Session};
+use super::{Target, migrate, server, session::Session};
 
 /// A migrated schema, gone when it is dropped.
 pub(in crate::store) struct Schema {
@@ -14,27 +14,10 @@ pub(in crate::store) struct Schema {
     _runtime: Runtime,
 }
 
-/// The URL of the tests' server.
-///
-/// # Panics
-/// Where there is none: a test that needs one fails rather than being skipped.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "settings of the tests, not of the program"
-)]
-pub(crate) fn server() -> String {
-    std::env::var("IMPRESARIO_TEST_DATABASE_URL")
-        .expect("no PostgreSQL for the tests: run them with `scripts/with-postgres cargo test`")
-}
-
 impl Schema {
     /// One, where the tests are to run on PostgreSQL.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "settings of the tests, not of the program"
-    )]
     pub(in crate::store) fn asked_for() -> Option<Self> {
-        (std::env::var("IMPRESARIO_TEST_ENGINE").as_deref() == Ok("postgres")).then(Self::new)
+        server::is_asked_for().then(Self::new)
     }
 
     #[expect(clippy::disallowed_methods, reason = "the connection ends with the schema")]
@@ -51,7 +34,7 @@ impl Schema {
             .build()
             .unwrap();
         let client = runtime.block_on(async {
-            let (mut client, connection) = tokio_postgres::connect(&server(), NoTls).await.unwrap();
+            let (mut client, connection) = tokio_postgres::connect(&server::shared(), NoTls).await.unwrap();
             tokio::spawn(connection);
             // Tables of tests are too small for an index to be worth it.
             let sql = format!("CREATE SCHEMA {name}; SET search_path = {name}; SET enable_seqscan = off");
@@ -70,7 +53,7 @@ impl Schema {
 impl Schema {
     /// Where it is, for a store of its own, with the server at another address perhaps.
     pub(in crate::store) fn target(&self, address: Option<std::net::SocketAddr>) -> Target {
-        let mut url = url::Url::parse(&server()).unwrap();
+        let mut url = url::Url::parse(&server::shared()).unwrap();
         if let Some(address) = address {
             url.set_host(Some(&address.ip().to_string())).unwrap();
             url.set_port(Some(address.port())).unwrap();

@@ -1,7 +1,7 @@
 use tokio_postgres::Client;
 
 use crate::store::postgres::{
-    cancel, connect,
+    connect,
     server::{Postgres, shared},
     testing::{assert_refused, target, text},
 };
@@ -165,10 +165,6 @@ async fn each_mode_verifies_what_libpq_verifies_in_it() {
             .unwrap_or_else(|error| panic!("{url}: {error}"));
         assert_eq!(is_encrypted(&client).await, encrypted, "{url}");
     }
-    // A statement is stopped over a connection that is protected as well.
-    let verified = target(&names.rooted("postgres", "verify-full", "ca.crt"));
-    let client = connect(&verified, None).await.unwrap();
-    cancel(&verified, &client.cancel_token()).await.unwrap();
     let place = format!("localhost:{}, database \"postgres\"", server.port());
     for mode in ["require", "verify-ca", "verify-full"] {
         for root in ["other.crt", "pretender.crt"] {

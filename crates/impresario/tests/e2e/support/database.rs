@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
+use crate::postgres_server;
+
 /// A schema, gone when it is dropped.
 #[derive(Debug)]
 pub(crate) struct Database {
@@ -11,25 +13,16 @@ pub(crate) struct Database {
     schema: String,
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "settings of the tests, not of the program"
-)]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok()
-}
-
 impl Database {
     /// One, where the tests are to run on PostgreSQL.
     pub(super) fn asked_for() -> Option<Self> {
-        (variable("IMPRESARIO_TEST_ENGINE")? == "postgres").then(Self::new)
+        postgres_server::is_asked_for().then(Self::new)
     }
 
     /// One in any case, without a table.
     pub(crate) fn new() -> Self {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let server = variable("IMPRESARIO_TEST_DATABASE_URL")
-            .expect("no PostgreSQL for the tests: run them with `scripts/with-postgres cargo test`");
+        let server = postgres_server::shared();
         let number = NUMBER.fetch_add(1, Ordering::Relaxed);
         let database = Self {
             server,

@@ -8,6 +8,7 @@ pub(crate) mod process;
 mod quickstart;
 mod receiver;
 pub(crate) mod server;
+mod setup;
 mod signature;
 mod wait;
 
@@ -18,6 +19,7 @@ pub(crate) use http::{Answer, Request};
 pub(crate) use process::{alive, signal_pid};
 pub(crate) use quickstart::Quickstart;
 pub(crate) use receiver::{Received, Receiver, Reply};
-pub(crate) use server::{Ran, Server, Setup};
+pub(crate) use server::{Ran, Server};
+pub(crate) use setup::Setup;
 pub(crate) use signature::assert_signed;
 pub(crate) use wait::{PATIENCE, wait_for, wait_until};

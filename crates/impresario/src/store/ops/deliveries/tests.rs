@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::*;
+use crate::domain::EndpointId;
 use crate::store::ops::fixture::{Db, LEASE, at};
 
 const PLACES: (usize, usize) = (64, 2);

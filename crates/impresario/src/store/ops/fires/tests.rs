@@ -335,3 +335,17 @@ fn a_clock_that_is_behind_for_a_moment_takes_nothing_out_of_the_ledger_for_good(
         assert_eq!(ledger.rows()[..2], before, "{what}");
     }
 }
+
+#[test]
+fn a_cursor_that_another_version_s_zone_rules_have_put_there_is_put_right_and_does_not_fire() {
+    let ledger = Ledger::new("0 8 * * *", "2027-01-10T00:00:00Z");
+    let (seven, id) = (at("2027-01-10T07:00:00Z"), ledger.who.1);
+    let sql = "UPDATE schedules SET next_fire_at = $2, next_due_at = $2 WHERE id = $1";
+    ledger.db.sql(sql, params![id, seven]);
+    ledger.pass("2027-01-10T07:00:00Z");
+    assert!(ledger.rows().is_empty(), "an hour early: {:?}", ledger.rows());
+    ledger.pass("2027-01-10T08:00:00Z");
+    assert_eq!(ledger.rows(), ["rejected 10-08"]);
+    ledger.pass("2027-01-10T09:00:00Z");
+    assert_eq!(ledger.rows().len(), 1, "once");
+}

@@ -8,7 +8,7 @@ use crate::domain::{Ending, Job, JobId, Receiver, ScheduleId, callback_body, eve
 use crate::store::{
     Dialect,
     error::{Result, StoreError},
-    ops::{Moment, deliveries, events, fires, outcomes, schedules},
+    ops::{Moment, deliveries, events, fires, lock, outcomes, schedules},
     tx::{Tx, params},
     value::Json,
 };
@@ -22,8 +22,7 @@ pub(super) fn lock(tx: &mut Tx<'_>, job: &str) -> Result<()> {
     if let Some(schedule) = schedule_of(tx, job)? {
         schedules::lock(tx, schedule)?;
     }
-    let sql = format!("SELECT id FROM jobs WHERE id = $1{}", tx.dialect().lock());
-    tx.query(&sql, params![job], |_| Ok(())).map(|_| ())
+    lock::rows(tx, "jobs WHERE id = $1", params![job])
 }
 
 /// The same without waiting: `false` where somebody else has one of the two.
@@ -36,8 +35,7 @@ pub(super) fn try_lock(tx: &mut Tx<'_>, job: &str) -> Result<bool> {
     {
         return Ok(false);
     }
-    let sql = format!("SELECT id FROM jobs WHERE id = $1{}", tx.dialect().claim());
-    Ok(tx.query_opt(&sql, params![job], |_| Ok(()))?.is_some())
+    lock::try_row(tx, "jobs WHERE id = $1", params![job])
 }
 
 /// The schedule that made a job, which never changes.
