@@ -7,6 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio_util::sync::CancellationToken;
+
 use crate::{
     app::App,
     background::{self, Next, Signals},
@@ -18,7 +20,6 @@ use crate::{
         },
     },
 };
-use tokio_util::sync::CancellationToken;
 
 /// What is settled in one pass of each kind, one by one: a row that is in somebody's way, or that cannot be read, holds up
 /// no other.
