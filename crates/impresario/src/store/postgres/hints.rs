@@ -11,6 +11,10 @@ use crate::store::error::{EngineError, Result, StoreError};
 /// A hint that takes longer is of no use.
 const LONGEST: Duration = Duration::from_secs(10);
 
+/// How long a node waits for who keeps nodes away. Well below `LONGEST`, so that the server's word on what it waits for
+/// comes before the time for any answer is up.
+const LONGEST_LOCK: &str = "SET lock_timeout = '5s'";
+
 /// Held by every node as long as it is there, in a mode that they can share: the lock of the schema. Any number that
 /// nobody else uses.
 const PRESENCE: &str = "1230197843, hashtext(current_schema())";
@@ -49,7 +53,7 @@ impl Hints {
     /// Where the server cannot be reached.
     pub async fn open(target: &Target, listen: bool, heard: UnboundedSender<String>) -> Result<Self> {
         let client = connect(target, Some(heard)).await?;
-        let sql = format!("SELECT pg_advisory_lock_shared({PRESENCE})");
+        let sql = format!("{LONGEST_LOCK}; SELECT pg_advisory_lock_shared({PRESENCE})");
         answer(client.batch_execute(&sql)).await?;
         // Only now: a copy that had kept nodes away may have ended while this one waited.
         timeout(LONGEST, refuse_moved(&client, target))
