@@ -1,9 +1,10 @@
 //! The one shape of every error answer.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The kinds of error the API answers with; each has one HTTP status.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum ErrorCode {
     /// 400: the input is not what the route takes; `data.issues` says where.
@@ -54,7 +55,7 @@ impl ErrorCode {
 }
 
 /// One step on the way to the field an issue speaks of: a key of an object or an index of a list.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum PathSegment {
     /// An index of a list, from 0.
@@ -64,33 +65,39 @@ pub enum PathSegment {
 }
 
 /// One thing that is wrong with the input.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Issue {
     /// The machine-readable kind, e.g. `invalid_type`, `too_big`, `unrecognized_keys`.
+    #[schemars(example = &"invalid_type")]
     pub code: String,
     /// A sentence that names the value and what is allowed.
+    #[schemars(example = &"cron_expr: hour \"25\" is out of range (0-23)")]
     pub message: String,
     /// Where: the keys and indexes from the input's root.
+    #[schemars(example = ["cron_expr"])]
     pub path: Vec<PathSegment>,
 }
 
 /// What an error carries besides its message.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorData {
     /// All that is wrong with the input, at once.
     pub issues: Vec<Issue>,
 }
 
 /// The body of every error answer (inside the envelope).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ErrorBody {
     /// Always `false`: kept for clients that read it.
+    #[schemars(extend("const" = false))]
     pub defined: bool,
     /// The kind of error.
     pub code: ErrorCode,
     /// The HTTP status, again.
+    #[schemars(range(min = 400, max = 599), example = 400)]
     pub status: u16,
     /// A sentence a person can act on.
+    #[schemars(example = &"cron_expr: hour \"25\" is out of range (0-23)")]
     pub message: String,
     /// Details, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]

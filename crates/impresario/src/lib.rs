@@ -12,7 +12,6 @@ pub mod background;
 pub mod builder;
 pub mod builds;
 pub mod cli;
-mod client;
 pub mod clock;
 pub mod config;
 pub mod delivery;

@@ -15,6 +15,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use impresario_api::client::Client;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
@@ -22,7 +23,6 @@ use tokio::sync::mpsc;
 use self::{receiver::Received, screen::Screen};
 use crate::{
     cli::admin,
-    client::Client,
     clock::SharedClock,
     config::{Flags, Settings},
     serve::{Server, Signals},
@@ -115,9 +115,9 @@ async fn tell(server: &Server, screen: &mut Screen) -> anyhow::Result<()> {
     let api = Client::new(&server.url(), &key.clone().into())?;
 
     deploy(&api, screen).await?;
-    api.call(
+    api.send(
         "credentials/upsert",
-        json!({"name": bundle::CREDENTIAL, "value": password}),
+        &json!({"name": bundle::CREDENTIAL, "value": password}),
     )
     .await?;
     screen.done(&format!(
@@ -126,7 +126,7 @@ async fn tell(server: &Server, screen: &mut Screen) -> anyhow::Result<()> {
     ));
 
     let schedule = schedule(&api, screen, portal, receiver, &secret).await?;
-    let triggered = api.call("schedules/trigger", json!({"id": schedule})).await?;
+    let triggered = api.send("schedules/trigger", &json!({"id": schedule})).await?;
     let job = text(&triggered, "job_id")?;
     screen.heading("Run it once now");
     screen.done(&format!("triggered job {job}"));
@@ -135,7 +135,7 @@ async fn tell(server: &Server, screen: &mut Screen) -> anyhow::Result<()> {
     screen.heading("Wait for the schedule to fire by itself");
     let job = first_fire(&api, screen, &schedule, &app.clock).await?;
     report(&api, screen, &job, &mut callbacks).await?;
-    let now = api.call("schedules/get", json!({"id": schedule})).await?;
+    let now = api.send("schedules/get", &json!({"id": schedule})).await?;
     let now = &now["schedule"];
     screen.done("schedules/get tells the truth afterwards");
     for field in [
@@ -167,10 +167,10 @@ async fn key(server: &Server) -> anyhow::Result<String> {
 async fn deploy(api: &Client, screen: &mut Screen) -> anyhow::Result<()> {
     let source = bundle::packed().context("the example workflow could not be packed")?;
     let request = json!({"source": source, "entry_point": "index.js", "description": "quickstart"});
-    let id = text(&api.call("deployments/create", request).await?, "deployment_id")?;
+    let id = text(&api.send("deployments/create", &request).await?, "deployment_id")?;
     let since = Instant::now();
     loop {
-        let deployment = api.call("deployments/sync", json!({"id": id})).await?;
+        let deployment = api.send("deployments/sync", &json!({"id": id})).await?;
         match deployment["status"].as_str() {
             Some("ready") => break,
             Some("failed") => bail!("the deployment failed: {}", deployment["build_error"]),
@@ -195,10 +195,10 @@ async fn schedule(
 ) -> anyhow::Result<String> {
     // Of an earlier quickstart on this data directory: its portal is gone.
     let old = api
-        .call("schedules/list", json!({"workflow": bundle::WORKFLOW}))
+        .send("schedules/list", &json!({"workflow": bundle::WORKFLOW}))
         .await?;
     for old in old["schedules"].as_array().into_iter().flatten() {
-        api.call("schedules/delete", json!({"id": old["id"]})).await?;
+        api.send("schedules/delete", &json!({"id": old["id"]})).await?;
     }
     let request = json!({
         "workflow": bundle::WORKFLOW,
@@ -208,7 +208,7 @@ async fn schedule(
         "callback_url": format!("http://{receiver}/callback"),
         "callback_secret": secret,
     });
-    let created = api.call("schedules/create", request).await?;
+    let created = api.send("schedules/create", &request).await?;
     let id = text(&created["schedule"], "id")?;
     screen.done(&format!(
         "scheduled it with cron_expr \"* * * * *\" (schedule {id})"
@@ -229,7 +229,7 @@ async fn first_fire(
 ) -> anyhow::Result<String> {
     let since = Instant::now();
     loop {
-        let now = api.call("schedules/get", json!({"id": schedule})).await?;
+        let now = api.send("schedules/get", &json!({"id": schedule})).await?;
         let now = &now["schedule"];
         if let Some(job) = now["last_job_id"].as_str() {
             let at = now["last_fire_at"].as_str().unwrap_or("?");
@@ -258,7 +258,7 @@ async fn report(
 ) -> anyhow::Result<()> {
     let since = Instant::now();
     let ended = loop {
-        let ended = api.call("jobs/get", json!({"id": job})).await?;
+        let ended = api.send("jobs/get", &json!({"id": job})).await?;
         match ended["status"].as_str() {
             Some("completed" | "failed" | "cancelled") => break ended,
             Some(status) => screen.waiting(&format!("the job is {status}")),
@@ -269,7 +269,7 @@ async fn report(
         }
         tokio::time::sleep(LOOK_AGAIN).await;
     };
-    let logs = api.call("logs/list", json!({"jobId": job})).await?;
+    let logs = api.send("logs/list", &json!({"jobId": job})).await?;
     for line in logs["logs"].as_array().into_iter().flatten() {
         screen.detail(&format!(
             "[{}] {}",

@@ -30,6 +30,11 @@ const MIGRATIONS: &[Migration] = &[
         "leases",
         include_str!("../../migrations/sqlite/0003_leases.sql"),
     ),
+    (
+        4,
+        "limits",
+        include_str!("../../migrations/sqlite/0004_limits.sql"),
+    ),
 ];
 
 /// How long a command waits for a server that is just starting, and will migrate by itself.
@@ -247,7 +252,7 @@ mod tests {
 
     /// A database of the first version with a fire, a job, and a delivery that was tried.
     const OF_THE_FIRST_VERSION: &str = "
-        INSERT INTO tenants VALUES ('t', 't', 0);
+        INSERT INTO tenants (id, name, created_at) VALUES ('t', 't', 0);
         INSERT INTO secrets VALUES ('x', 't', x'00', 0);
         INSERT INTO bundles VALUES ('00', x'00', 0);
         INSERT INTO deployments (id, tenant_id, bundle_sha256, entry_point, status, created_at)

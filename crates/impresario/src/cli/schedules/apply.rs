@@ -11,7 +11,7 @@ use super::{
     plan::{Known, Plan},
     show::printable,
 };
-use crate::client::{CallError, Client};
+use impresario_api::client::{CallError, Client};
 
 /// One call, ready to be made. No `Debug`: the input may hold a secret.
 pub(super) struct Step {
@@ -91,7 +91,7 @@ pub(super) async fn carry_out(
     let count = steps.len();
     for (index, step) in steps.into_iter().enumerate() {
         let Step { route, input, done } = step;
-        match client.call(route, input.into()).await {
+        match client.send(route, &input.into()).await {
             Ok(_) => say(&done),
             Err(error) => bail!("{}", stopped(&error, &done, index, count)),
         }
@@ -193,6 +193,7 @@ mod tests {
                 message: "the reason".to_owned(),
                 data: None,
             }),
+            retry_after: None,
         };
         let odd = CallError::NotTheApi {
             url: "http://h".to_owned(),

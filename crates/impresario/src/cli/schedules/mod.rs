@@ -23,7 +23,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
-use impresario_api::ErrorCode;
+use impresario_api::{
+    ErrorCode,
+    client::{CallError, Client},
+};
 use serde_json::{Value, json};
 
 use self::{
@@ -32,10 +35,7 @@ use self::{
     yaml::Problem,
 };
 use super::say;
-use crate::{
-    client::{CallError, Client},
-    config,
-};
+use crate::config;
 
 /// The largest file that is read.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
@@ -230,7 +230,7 @@ fn solvable(path: &Path, plan: &Plan) -> anyhow::Result<()> {
 
 /// A call that fails with a hint where the key is what is wrong.
 async fn call(client: &Client, route: &str, input: Value) -> anyhow::Result<Value> {
-    client.call(route, input).await.map_err(|error| {
+    client.send(route, &input).await.map_err(|error| {
         let refused =
             matches!(&error, CallError::Refused { body, .. } if body.code == ErrorCode::Unauthorized);
         let error = anyhow::Error::new(error);
@@ -291,7 +291,7 @@ async fn ask_ahead(client: &Client, plan: &mut Plan) -> anyhow::Result<()> {
 
 /// What the server has against an input, where it is the input that is wrong.
 async fn objection(client: &Client, route: &str, input: Value) -> anyhow::Result<Option<String>> {
-    match client.call(route, input).await {
+    match client.send(route, &input).await {
         Ok(_) => Ok(None),
         Err(CallError::Refused { body, .. })
             if matches!(body.code, ErrorCode::BadRequest | ErrorCode::NotFound) =>

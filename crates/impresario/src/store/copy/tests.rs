@@ -13,8 +13,10 @@ use crate::{
 
 /// A row or more in each table that there is; a text with a NUL; numbers with a gap, and one that is gone.
 const ROWS: &str = "
-    INSERT INTO tenants VALUES ('t', 'acme', 0), ('u', 'Zürich ☃', 1);
-    INSERT INTO api_keys VALUES ('k', 't', 'p', x'00ff', 'label', 'imp_', 5, NULL);
+    INSERT INTO tenants (id, name, created_at, quota_schedules) VALUES ('t', 'acme', 0, 5), ('u', 'Zürich ☃', 1, NULL);
+    INSERT INTO api_keys (id, tenant_id, public_id, hash, label, start, created_at)
+      VALUES ('k', 't', 'p', x'00ff', 'label', 'imp_', 5);
+    INSERT INTO browser_profiles VALUES ('b', 't', 'portal', 0);
     INSERT INTO secrets VALUES ('x', 't', x'0001', 0), ('y', 't', x'', 0);
     INSERT INTO settings VALUES ('secret_key_id', 'abcd'), ('instance', 'mine'), ('home', 'here'), ('write_check', 'ok');
     INSERT INTO bundles VALUES ('00', zeroblob(700000), 0);
@@ -415,7 +417,7 @@ fn what_is_in_the_way_is_said_and_leaves_both_as_they_were() {
         .unwrap();
 
     // By now the database has its tables.
-    stage.sql("INSERT INTO tenants VALUES ('a', 'a', 0)");
+    stage.sql("INSERT INTO tenants (id, name, created_at) VALUES ('a', 'a', 0)");
     said(
         stage.up().unwrap_err(),
         &[&stage.database, "is in use", "rows in tenants."],
@@ -467,7 +469,7 @@ fn an_older_data_directory_is_brought_to_this_schema_first() {
     migrate::to_version(&mut stage.sqlite(), &stage.dir(), 1).unwrap();
     stage
         .sqlite()
-        .execute_batch("INSERT INTO tenants VALUES ('t', 'acme', 0)")
+        .execute_batch("INSERT INTO tenants (id, name, created_at) VALUES ('t', 'acme', 0)")
         .unwrap();
     assert_eq!(stage.up().unwrap().rows, 1);
     assert_eq!(

@@ -44,6 +44,13 @@ const MIGRATIONS: &[Migration] = &[
         sql: include_str!("../../../migrations/postgres/0003_leases.sql"),
         oldest: 3,
     },
+    Migration {
+        version: 4,
+        name: "limits",
+        sql: include_str!("../../../migrations/postgres/0004_limits.sql"),
+        // A program that knows less lets in keys that have expired.
+        oldest: 4,
+    },
 ];
 
 /// How long a migration is tried for while somebody else uses the tables, and the pause between two tries.

@@ -229,6 +229,11 @@ const LANDED: &[(&str, &str, &str)] = &[
         "533bf56a76672136a1e1c6ce83adf45647cfd0bd0a70206cbce42313d9acd964",
         "639df7809294e02f6295ca1dddcaacb215c03d472aaf1ed6571f589eb865bfe5",
     ),
+    (
+        "0004_limits.sql",
+        "54148bc23b7c52ae7eb442d555e75d2eb8c646f4a046549fd58016bb5e3db943",
+        "1790d07a18e338d9dc9921decc4fe3fd9c3803455bb4b74ae69a91334676d24b",
+    ),
 ];
 
 #[test]
