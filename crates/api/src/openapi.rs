@@ -13,6 +13,81 @@ use super::{
     routes::{Form, Operation, operations},
 };
 
+/// Every error there is.
+const ERRORS: [ErrorCode; 12] = [
+    ErrorCode::BadRequest,
+    ErrorCode::Unauthorized,
+    ErrorCode::Forbidden,
+    ErrorCode::NotFound,
+    ErrorCode::MethodNotSupported,
+    ErrorCode::Timeout,
+    ErrorCode::Conflict,
+    ErrorCode::PayloadTooLarge,
+    ErrorCode::UnsupportedMediaType,
+    ErrorCode::TooManyRequests,
+    ErrorCode::InternalServerError,
+    ErrorCode::ServiceUnavailable,
+];
+
+/// What of an answer is the input of which other operation: from, where in the answer's body, to, its field.
+const LINKS: &[(&str, &str, &str, &str)] = &[
+    ("schedules/create", "/json/schedule/id", "schedules/get", "id"),
+    ("schedules/create", "/json/schedule/id", "schedules/update", "id"),
+    ("schedules/create", "/json/schedule/id", "schedules/history", "id"),
+    ("schedules/create", "/json/schedule/id", "schedules/trigger", "id"),
+    ("schedules/create", "/json/schedule/id", "schedules/delete", "id"),
+    ("schedules/update", "/json/schedule/id", "schedules/get", "id"),
+    ("schedules/update", "/json/schedule/id", "schedules/delete", "id"),
+    ("schedules/delete", "/json/id", "schedules/get", "id"),
+    ("schedules/trigger", "/json/job_id", "jobs/get", "id"),
+    ("jobs/create", "/json/job_id", "jobs/get", "id"),
+    ("jobs/create", "/json/job_id", "jobs/cancel", "id"),
+    ("jobs/create", "/json/job_id", "logs/list", "jobId"),
+    ("jobs/create", "/json/job_id", "webhooks/deliveries", "job_id"),
+    (
+        "deployments/create",
+        "/json/deployment_id",
+        "deployments/sync",
+        "id",
+    ),
+    (
+        "webhooks/create",
+        "/json/webhook_endpoint_id",
+        "webhooks/update",
+        "id",
+    ),
+    (
+        "webhooks/create",
+        "/json/webhook_endpoint_id",
+        "webhooks/delete",
+        "id",
+    ),
+    (
+        "webhooks/create",
+        "/json/webhook_endpoint_id",
+        "webhooks/deliveries",
+        "webhook_endpoint_id",
+    ),
+    (
+        "credentials/create",
+        "/json/credential_id",
+        "credentials/update",
+        "id",
+    ),
+    (
+        "credentials/create",
+        "/json/credential_id",
+        "credentials/delete",
+        "id",
+    ),
+    (
+        "credentials/create",
+        "/json/credential_id",
+        "jobs/create",
+        "credential_id",
+    ),
+];
+
 /// The errors that every operation may answer with.
 const COMMON: [ErrorCode; 6] = [
     ErrorCode::BadRequest,
@@ -86,6 +161,7 @@ pub fn document() -> Value {
                 "required": true,
                 "schema": {"type": "string", "examples": ["019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58"]},
             }},
+            "responses": Map::from_iter(ERRORS.map(|code| (name_of(code), failure(code)))),
             "schemas": schemas,
         },
     })
@@ -108,6 +184,25 @@ fn tags() -> Vec<Value> {
         .collect()
 }
 
+/// An error's code as answers write it.
+fn name_of(code: ErrorCode) -> String {
+    json!(code).as_str().unwrap_or_default().to_owned()
+}
+
+/// Where what an operation answers leads to.
+fn links(route: &str) -> Map<String, Value> {
+    let from_here = LINKS.iter().filter(|(from, ..)| *from == route);
+    let link = |(_, pointer, to, field): &(&str, &str, &str, &str)| {
+        let to = operation_id(to);
+        let input = Map::from_iter([((*field).to_owned(), json!(format!("$response.body#{pointer}")))]);
+        (
+            to.clone(),
+            json!({"operationId": to, "requestBody": {"json": input}}),
+        )
+    };
+    from_here.map(link).collect()
+}
+
 /// `schedules/create` is `schedules_create`.
 fn operation_id(path: &str) -> String {
     let name = path.trim_start_matches("/v1/").trim_start_matches("/api/auth/");
@@ -122,14 +217,20 @@ fn described(operation: &Operation, inputs: &mut SchemaGenerator, outputs: &mut 
         Form::Plain | Form::Get => answer,
     };
     let mut responses = Map::new();
-    responses.insert("200".to_owned(), response("What was asked for.", &answer, &[]));
+    let mut success = response("What was asked for.", &answer, &[]);
+    let links = links(operation.route().unwrap_or_default());
+    if !links.is_empty() {
+        success["links"] = Value::Object(links);
+    }
+    responses.insert("200".to_owned(), success);
     let mut errors: Vec<ErrorCode> = [&COMMON[..], operation.errors].concat();
     if operation.keyed {
         errors.extend(KEYED);
     }
     errors.sort_by_key(|code| code.status());
     for code in errors {
-        responses.insert(code.status().to_string(), failure(code));
+        let shared = format!("#/components/responses/{}", name_of(code));
+        responses.insert(code.status().to_string(), json!({"$ref": shared}));
     }
     let mut described = json!({
         "operationId": operation_id(operation.path),
@@ -349,3 +450,6 @@ fn webhooks(outputs: &mut SchemaGenerator) -> Value {
         "schedule": posted("schedule_event", "Something happened to a schedule beside the ends of its jobs", &schedule),
     })
 }
+
+#[cfg(test)]
+mod tests;

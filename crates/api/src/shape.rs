@@ -36,14 +36,15 @@ shape! {
     };
     #[doc = "An instant as a request writes it: RFC 3339 with any offset."]
     InstantIn = {"type": "string", "format": "date-time", "examples": ["2026-05-17T01:15:26.670Z"]};
-    #[doc = "A receiver of callbacks."]
+    #[doc = "A receiver of callbacks. No format of JSON Schema's: URLs are read as browsers read them."]
     CallbackUrl = {
-        "type": "string", "format": "uri", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "minLength": 1, "maxLength": 2048,
+        "type": "string", "pattern": "^[Hh][Tt][Tt][Pp][Ss]?://", "minLength": 1, "maxLength": 2048,
         "examples": ["https://hooks.example.com/impresario"]
     };
     #[doc = "The page a run begins on."]
     StartUrl = {
-        "type": "string", "format": "uri", "pattern": "^(https?://|data:|about:)", "minLength": 1,
+        "type": "string",
+        "pattern": "^([Hh][Tt][Tt][Pp][Ss]?://|[Dd][Aa][Tt][Aa]:|[Aa][Bb][Oo][Uu][Tt]:)", "minLength": 1,
         "maxLength": 65536, "examples": ["https://portal.example.com/login"]
     };
     #[doc = "The name of a workflow."]

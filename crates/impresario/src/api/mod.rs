@@ -21,6 +21,7 @@ mod json;
 pub mod layers;
 mod logs;
 mod page;
+mod reference;
 mod router;
 mod run_input;
 mod schedules;

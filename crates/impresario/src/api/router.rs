@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ApiError, BodyLimit, Front, credentials, deployments, front, health, jobs, logs, ok, schedules, webhooks,
-    workflows,
+    ApiError, BodyLimit, Front, credentials, deployments, front, health, jobs, logs, ok, reference,
+    schedules, webhooks, workflows,
 };
 use crate::{app::App, config::Role};
 
@@ -47,6 +47,10 @@ fn elsewhere() -> Router<Arc<App>> {
 fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
     let bundle = Extension(BodyLimit::of(max_bundle_bytes));
     Router::new()
+        .route("/openapi.json", get(reference::document))
+        .route("/docs", get(reference::to_page))
+        .route("/docs/", get(reference::page))
+        .route("/docs/{part}", get(reference::part))
         .route("/v1/schedules/create", post(schedules::create))
         .route("/v1/schedules/list", post(schedules::list))
         .route("/v1/schedules/get", post(schedules::get))

@@ -7,7 +7,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{Answer, Bundle, PATIENCE, Request, wait_for};
+use super::{Answer, Bundle, PATIENCE, Request, contract::assert_keeps_the_contract, wait_for};
 
 /// The statuses a job never leaves.
 const FINAL: [&str; 3] = ["completed", "failed", "cancelled"];
@@ -39,6 +39,7 @@ impl Client {
             .send(self.address())
             .unwrap_or_else(|error| panic!("{} {}: {error}", request.method, request.path));
         assert_every_answers_headers(&answer);
+        assert_keeps_the_contract(request, &answer);
         answer
     }
 

@@ -2,6 +2,7 @@
 
 mod bundle;
 mod client;
+mod contract;
 mod database;
 mod http;
 pub(crate) mod process;
