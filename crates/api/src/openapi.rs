@@ -243,22 +243,13 @@ fn described(operation: &Operation, inputs: &mut SchemaGenerator, outputs: &mut 
     if let Some(input) = operation.input {
         let schema = input(inputs).to_value();
         let required = needs_something(&schema, inputs);
-        let body = match operation.form {
-            Form::Enveloped => {
-                let mut body = json!({
-                    "type": "object",
-                    "properties": {
-                        "json": schema,
-                        "meta": {"description": "Passed over: some clients describe types there that JSON lacks.", "type": ["array", "object"], "examples": [[]]},
-                    },
-                    "additionalProperties": false,
-                });
-                if required {
-                    body["required"] = json!(["json"]);
-                }
-                body
+        let body = match (operation.form, operation.keyed) {
+            (Form::Enveloped, true) => wrapped(&schema, required),
+            // What anybody may send is taken whatever it looks like, and thrown away.
+            (Form::Enveloped, false) => {
+                json!({"description": schema["description"], "examples": [{"json": {"command": "deploy"}}]})
             }
-            Form::Plain | Form::Get => schema,
+            (Form::Plain | Form::Get, _) => schema,
         };
         described["requestBody"] = json!({
             "required": required,
@@ -280,6 +271,24 @@ fn needs_something(schema: &Value, generator: &SchemaGenerator) -> bool {
     target["required"]
         .as_array()
         .is_some_and(|required| !required.is_empty())
+}
+
+/// The body of a request whose input is `schema`. `null` is no input.
+fn wrapped(schema: &Value, required: bool) -> Value {
+    let input = match required {
+        true => schema.clone(),
+        false => json!({"anyOf": [schema, {"type": "null"}]}),
+    };
+    let meta = "Passed over: some clients describe types there that JSON lacks.";
+    let mut body = json!({
+        "type": "object",
+        "properties": {"json": input, "meta": {"description": meta, "examples": [[]]}},
+        "additionalProperties": false,
+    });
+    if required {
+        body["required"] = json!(["json"]);
+    }
+    body
 }
 
 fn enveloped(inner: &Value) -> Value {

@@ -56,7 +56,7 @@ shape! {
     #[doc = "Where a list goes on."]
     Cursor = {
         "type": "string", "minLength": 1, "maxLength": 80,
-        "examples": ["1779066926670.019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58"]
+        "examples": ["1779066926670_019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58"]
     };
     #[doc = "The name of a schedule or a tag."]
     Label = {"type": "string", "minLength": 1, "maxLength": 100, "examples": ["claims, every morning"]};

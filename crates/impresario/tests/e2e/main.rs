@@ -43,6 +43,7 @@ mod faults;
 mod front;
 mod jobs;
 mod main_job;
+mod matrix;
 mod moving;
 mod nodes;
 mod overlap;
