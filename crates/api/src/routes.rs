@@ -244,3 +244,34 @@ const REST: &[Operation] = &[
 pub fn operations() -> impl Iterator<Item = &'static Operation> {
     CALLS.iter().chain(REST)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_documentation_lists_every_route_and_how_it_stands_to_the_hosted_service() {
+        let page =
+            std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/api.md")).unwrap();
+        let mut count = 0;
+        for operation in operations() {
+            let method = if operation.form == Form::Get {
+                "GET"
+            } else {
+                "POST"
+            };
+            let route = operation
+                .route()
+                .map_or_else(|| format!("{method} {}", operation.path), str::to_owned);
+            let row = format!(
+                "| `{route}` | {} | {} |\n",
+                operation.summary,
+                operation.standing.as_str()
+            );
+            assert!(page.contains(&row), "docs/api.md has no row {row}");
+            count += 1;
+        }
+        let rows = page.matches("|\n| `").count();
+        assert!(rows >= count, "{rows}");
+    }
+}

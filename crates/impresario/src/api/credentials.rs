@@ -10,6 +10,7 @@ use super::{ApiError, Fields, Flaw, auth::Tenant, ok, run_input};
 use crate::{
     app::App,
     domain::{CredentialId, rfc3339},
+    spelling::nearest,
     store::ops::{
         credentials::{self, Change},
         secrets,
@@ -137,7 +138,18 @@ pub(super) async fn get(
             Ok(secrets::get(tx, tenant.0, credential.secret)?.map(|sealed| (credential, sealed)))
         })
         .await?;
-    let (credential, sealed) = found.ok_or_else(|| not_found(format!("\"{name}\"")))?;
+    let Some((credential, sealed)) = found else {
+        let listed = app
+            .store
+            .read("list_credentials", move |tx| credentials::list(tx, tenant.0));
+        let known = listed.await?;
+        let names: Vec<&str> = known.iter().map(|credential| credential.name.as_str()).collect();
+        let hint = match nearest(&name, &names) {
+            Some(near) => format!("; did you mean \"{near}\"?"),
+            None => String::new(),
+        };
+        return Err(not_found(format!("\"{name}\"{hint}")));
+    };
     let value =
         vault::open(&app.keyring, tenant.0, credential.secret, &sealed).map_err(ApiError::internal)?;
     Ok(ok(wire::CredentialValue {

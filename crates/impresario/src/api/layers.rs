@@ -13,13 +13,13 @@ use axum::{
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse as _, Response},
 };
-use impresario_api::ErrorCode;
+use impresario_api::{ErrorCode, routes::operations};
 use tokio::task::JoinError;
 use tokio_util::task::TaskTracker;
 use tracing::Instrument as _;
 
 use super::{ApiError, values};
-use crate::{clock::SharedClock, ids::Ids};
+use crate::{clock::SharedClock, ids::Ids, spelling::nearest};
 
 const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// The longest request id of a client's own that is kept.
@@ -53,7 +53,12 @@ pub struct Front {
 pub fn front(router: Router, front: Front) -> Router {
     router
         .fallback(async |method: Method, uri: Uri| {
-            ApiError::not_found(format!("no route {method} {}", values::shortened(uri.path())))
+            let path = uri.path();
+            let hint = match nearest(path, &operations().map(|known| known.path).collect::<Vec<_>>()) {
+                Some(near) => format!("; did you mean {near}?"),
+                None => String::new(),
+            };
+            ApiError::not_found(format!("no route {method} {}{hint}", values::shortened(path)))
         })
         .method_not_allowed_fallback(async |method: Method, uri: Uri| {
             let path = values::shortened(uri.path());

@@ -19,6 +19,8 @@ use crate::{
 pub(super) const WORKFLOW_NAME: std::ops::RangeInclusive<usize> = 1..=NAME_MAX;
 /// Among how many names the nearest to one that is not deployed is looked for.
 const NAMES_COMPARED: u32 = 1000;
+/// How many names are told where none is near.
+const NAMES_LISTED: usize = 5;
 const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// What an input says of the start of runs; on a create everything is said of a [`Launch`] with the defaults.
@@ -157,10 +159,12 @@ pub(super) async fn find_workflow(app: &App, tenant: TenantId, name: &str) -> Re
         })
         .await?;
     let known: Vec<&str> = names.iter().map(String::as_str).collect();
-    let nearest = nearest(name, &known);
-    let hint = nearest
-        .map(|nearest| format!("; did you mean \"{nearest}\"?"))
-        .unwrap_or_default();
+    let hint = match nearest(name, &known) {
+        Some(nearest) => format!("; did you mean \"{nearest}\"?"),
+        None if known.is_empty() => "; nothing is deployed yet".to_owned(),
+        None if known.len() <= NAMES_LISTED => format!("; deployed: {}", known.join(", ")),
+        None => String::new(),
+    };
     Err(ApiError::not_found(format!(
         "workflow: no deployed workflow {}{hint}",
         super::values::quoted(name)

@@ -270,7 +270,8 @@ fn told(answer: &Answer, value: &Value) -> String {
         .unwrap_or_default()
         .to_owned();
     match value.as_str() {
-        Some(id) if !id.is_empty() => text.replace(id, "IT"),
+        // What is near it, or deployed, is of the asking tenant's own.
+        Some(id) if !id.is_empty() => text.replace(id, "IT").split(';').next().unwrap_or_default().to_owned(),
         _ => text,
     }
 }
