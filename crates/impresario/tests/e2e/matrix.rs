@@ -271,7 +271,12 @@ fn told(answer: &Answer, value: &Value) -> String {
         .to_owned();
     match value.as_str() {
         // What is near it, or deployed, is of the asking tenant's own.
-        Some(id) if !id.is_empty() => text.replace(id, "IT").split(';').next().unwrap_or_default().to_owned(),
+        Some(id) if !id.is_empty() => text
+            .replace(id, "IT")
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
         _ => text,
     }
 }
