@@ -360,10 +360,11 @@ fn failure(code: ErrorCode) -> Value {
     };
     let wait = json!({
         "description": "In how many seconds to come back.",
+        "required": code == ErrorCode::TooManyRequests,
         "schema": {"type": "integer", "minimum": 0, "examples": [1]},
     });
     let headers = match code {
-        ErrorCode::TooManyRequests => vec![("Retry-After", wait)],
+        ErrorCode::TooManyRequests | ErrorCode::ServiceUnavailable => vec![("Retry-After", wait)],
         _ => Vec::new(),
     };
     let schema = enveloped(&json!({"$ref": "#/components/schemas/ErrorBody"}));

@@ -60,4 +60,5 @@ mod schedules_update;
 mod simulation;
 mod spread;
 mod tenants;
+mod typed_client;
 mod versions;
