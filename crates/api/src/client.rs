@@ -11,12 +11,17 @@ use serde_json::Value;
 use url::Url;
 
 use super::{
-    ApiKey, Call, CreateApiKey, CreatedApiKey, DeleteApiKey, DeletedApiKey, Envelope, ErrorBody, Issue,
-    Secret,
+    ApiKey, Call, CreateApiKey, CreatedApiKey, DeleteApiKey, DeletedApiKey, Envelope, ErrorBody, ErrorCode,
+    Issue, Secret,
 };
 
 /// How long one answer may take, unless the client was told otherwise.
 const ANSWER: Duration = Duration::from_secs(30);
+
+/// What is refused because its key has asked too often is sent again, up to so many times, where the server says that it goes
+/// through in so many seconds: it has done nothing. A queue that is full takes longer, and is its caller's to know.
+const AGAIN: u32 = 20;
+const SOON: u64 = 5;
 
 /// A client with one tenant's key. Cheap to clone; it keeps connections open between calls.
 #[derive(Debug, Clone)]
@@ -202,6 +207,27 @@ impl Client {
         route: &str,
         request: RequestBuilder,
     ) -> Result<T, CallError> {
+        for _ in 0..AGAIN {
+            let Some(same) = request.try_clone() else { break };
+            match self.answer_once(route, same).await {
+                Err(CallError::Refused {
+                    body,
+                    retry_after: Some(wait),
+                    ..
+                }) if body.code == ErrorCode::TooManyRequests && wait <= SOON => {
+                    tokio::time::sleep(Duration::from_secs(wait)).await;
+                }
+                answer => return answer,
+            }
+        }
+        self.answer_once(route, request).await
+    }
+
+    async fn answer_once<T: DeserializeOwned>(
+        &self,
+        route: &str,
+        request: RequestBuilder,
+    ) -> Result<T, CallError> {
         let no_answer = |cause: reqwest::Error| CallError::NoAnswer {
             url: self.url.clone(),
             cause: cause.without_url(),
@@ -250,7 +276,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::{ErrorCode, ErrorData};
+    use crate::ErrorData;
 
     #[tokio::test]
     async fn it_does_not_show_its_key() {

@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 pub enum ErrorCode {
     /// 400: the input is not what the route takes; `data.issues` says where.
     BadRequest,
-    /// 401: no key, or one that is malformed, unknown or revoked.
+    /// 401: no key, or one that is malformed, unknown, expired or revoked.
     Unauthorized,
-    /// 403: the key may not do this.
+    /// 403: the key may not do this, or a quota is used up.
     Forbidden,
     /// 404: no such route, or no such object for this tenant.
     NotFound,
@@ -25,7 +25,7 @@ pub enum ErrorCode {
     PayloadTooLarge,
     /// 415: the body is not `application/json`.
     UnsupportedMediaType,
-    /// 429: too many requests; the header `Retry-After` says when to come back.
+    /// 429: too many requests, or too many jobs in the queue; the header `Retry-After` says when to come back.
     TooManyRequests,
     /// 500: a fault of the server's own; it is in the server's log under the request id.
     InternalServerError,

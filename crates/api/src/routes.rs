@@ -188,7 +188,7 @@ calls! {
         "Delete a credential", "A 409 while queued or running jobs need it.";
     ChangeTenantSettings => TenantSettings, "tenant/settings", Documented, [],
         "Read and change the tenant's settings", "What is absent stays as it is.";
-    EnsureBrowserProfile => BrowserProfile, "browserProfiles/ensure", Documented, [],
+    EnsureBrowserProfile => BrowserProfile, "browserProfiles/ensure", Documented, [Conflict],
         "Make sure that a browser profile is there", "The same name always answers with the same profile.";
 }
 

@@ -12,6 +12,7 @@ use tokio::sync::Semaphore;
 
 pub use self::{machine::Machine, writable::Writable};
 use crate::{
+    api::{key_uses::KeyUses, rate::Rate},
     background::{Pulse, Signals},
     builds::ActiveBuilds,
     clock::{self, DatabaseClock, SharedClock, SystemClock},
@@ -41,6 +42,10 @@ pub struct App {
     pub ids: Arc<Ids>,
     /// Seals and opens secrets.
     pub keyring: Keyring,
+    /// How often each API key may ask this node.
+    pub rate: Rate,
+    /// Which uses of API keys were written down lately.
+    pub key_uses: KeyUses,
     /// Wakes the loops.
     pub signals: Signals,
     /// Shows that the loops come round.
@@ -91,6 +96,7 @@ impl App {
         };
         let gate = Gate::new(settings.allow_private_callbacks.clone());
         let sender = Sender::new(gate.clone())?;
+        let rate = Rate::new(settings.requests_per_second, settings.request_burst);
         let settings = Settings { data_dir, ..settings };
         Ok(Self {
             settings,
@@ -100,6 +106,8 @@ impl App {
             shared_clock,
             ids,
             keyring,
+            rate,
+            key_uses: KeyUses::default(),
             signals: Signals::default(),
             pulse: Arc::default(),
             machine,

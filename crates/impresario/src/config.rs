@@ -61,6 +61,10 @@ pub struct Settings {
     pub default_proxy: Option<SecretString>,
     /// The largest bundle that `deployments/create` takes, in bytes of its JSON body, up to 1 GiB. Default 100 MiB.
     pub max_bundle_bytes: usize,
+    /// How many requests a second one API key may make of this node for good, 0 to 100,000; 0 is no limit. Default 50.
+    pub requests_per_second: u32,
+    /// How many requests a key that has made none for a while may make at once, 1 to 100,000. Default 200.
+    pub request_burst: u32,
     /// How long runs may go on after SIGTERM, in seconds, up to a day. Default 30.
     pub shutdown_grace_seconds: u64,
     /// Follow the instant in this file instead of the machine's clock: for rehearsals and tests.
@@ -85,6 +89,8 @@ impl Default for Settings {
             residential_proxy: None,
             default_proxy: None,
             max_bundle_bytes: 100 * 1024 * 1024,
+            requests_per_second: 50,
+            request_burst: 200,
             shutdown_grace_seconds: 30,
             clock_file: None,
         }
@@ -139,6 +145,12 @@ pub struct ServeFlags {
     /// The largest bundle taken, in bytes of the request's body [default: 104857600]
     #[arg(long, value_name = "BYTES")]
     pub max_bundle_bytes: Option<usize>,
+    /// How many requests a second one API key may make of this node, 0 to 100000; 0 is no limit [default: 50]
+    #[arg(long, value_name = "N")]
+    pub requests_per_second: Option<u32>,
+    /// How many requests a key that has rested may make at once, 1 to 100000 [default: 200]
+    #[arg(long, value_name = "N")]
+    pub request_burst: Option<u32>,
     /// How long runs may go on after SIGTERM, in seconds [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub shutdown_grace_seconds: Option<u64>,
@@ -158,7 +170,7 @@ impl Flags {
 }
 
 impl ServeFlags {
-    fn given(&self) -> [(&'static str, Option<OsString>); 12] {
+    fn given(&self) -> [(&'static str, Option<OsString>); 14] {
         [
             ("listen", text(self.listen.as_ref())),
             ("database_hints", text(self.database_hints.as_ref())),
@@ -173,6 +185,8 @@ impl ServeFlags {
             ("node", path(self.node.as_ref())),
             ("runner_dir", path(self.runner_dir.as_ref())),
             ("max_bundle_bytes", text(self.max_bundle_bytes.as_ref())),
+            ("requests_per_second", text(self.requests_per_second.as_ref())),
+            ("request_burst", text(self.request_burst.as_ref())),
             (
                 "shutdown_grace_seconds",
                 text(self.shutdown_grace_seconds.as_ref()),
@@ -238,6 +252,12 @@ impl Settings {
             max_bundle_bytes: sources
                 .whole("max_bundle_bytes", 1..=1 << 30)?
                 .unwrap_or(default.max_bundle_bytes),
+            requests_per_second: sources
+                .whole("requests_per_second", 0..=100_000)?
+                .unwrap_or(default.requests_per_second),
+            request_burst: sources
+                .whole("request_burst", 1..=100_000)?
+                .unwrap_or(default.request_burst),
             shutdown_grace_seconds: sources
                 .whole("shutdown_grace_seconds", 0..=86_400)?
                 .unwrap_or(default.shutdown_grace_seconds),

@@ -37,7 +37,7 @@ pub struct NewKey {
     pub start: String,
 }
 
-/// What a well-formed token says of itself. It may still be unknown or revoked.
+/// What a well-formed token says of itself. It may still be unknown, expired or revoked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParsedKey {
     /// The digits that find the key's row.

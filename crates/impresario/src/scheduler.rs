@@ -179,6 +179,10 @@ pub async fn tick(app: &App) -> store::Result<Next> {
         // All that is due is somebody else's at the moment: another node's, soon done, or locked by a stranger.
         tokio::time::sleep(if fired.left == 0 { SOON } else { LOCKED }).await;
     }
+    if !on_time && fired.looked_at == fired.waiting {
+        // All that is to be made up for waits for a place in a queue: it is looked at again within a second.
+        return Ok(next.map_or(Next::Idle, Next::At));
+    }
     let late_ms = due.map(|due| now.as_millisecond().saturating_sub(due.as_millisecond()));
     tracing::debug!(
         jobs = fired.jobs,

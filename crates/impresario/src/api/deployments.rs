@@ -16,6 +16,7 @@ use crate::{
         hex,
         ops::{
             deployments::{self, DeploymentSummary},
+            quotas::TooMuch,
             schedules,
         },
     },
@@ -66,11 +67,19 @@ pub(super) async fn create(
         status: deployment.status.as_str().to_owned(),
         created_at: rfc3339(now),
     };
-    app.store
+    let bytes = archive.len();
+    let too_much = app
+        .store
         .write("accept_deployment", move |tx| {
             deployments::accept(tx, &deployment, archive.clone())
         })
         .await?;
+    if let Some(TooMuch { stored, most }) = too_much {
+        return Err(ApiError::forbidden(format!(
+            "source: this bundle has {bytes} bytes, and with the {stored} bytes of bundles that this tenant has stored that is \
+             more than the {most} bytes its quota allows; ask the operator for more"
+        )));
+    }
     app.signals.builds.notify_one();
     Ok(ok(answer))
 }

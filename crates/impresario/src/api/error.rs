@@ -65,13 +65,13 @@ impl ApiError {
         }
     }
 
-    /// 401: no key, or one that is malformed, unknown or revoked.
+    /// 401: no key, or one that is malformed, unknown, expired or revoked.
     #[must_use]
     pub fn unauthorized(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Unauthorized, message)
     }
 
-    /// 403: the key may not do this.
+    /// 403: the key may not do this, or a quota is used up.
     #[must_use]
     pub fn forbidden(message: impl Into<String>) -> Self {
         Self::new(ErrorCode::Forbidden, message)

@@ -29,6 +29,8 @@ use crate::{
 
 /// Where a request does not say how long the run may take, in seconds.
 const DEFAULT_TIMEOUT: u32 = 1800;
+/// When to come back where the queue is full.
+const QUEUE_WAIT: Duration = Duration::from_secs(60);
 /// How long a cancel waits for the process tree to be gone before it answers: promise 6, and some air.
 const CANCEL_WAIT: Duration = Duration::from_secs(8);
 /// How often it looks meanwhile.
@@ -113,6 +115,16 @@ pub(super) async fn create(
     answer(outcome)
 }
 
+/// As many jobs of the tenant are in the queue as its quota allows.
+pub(super) fn queue_full(most: u64) -> ApiError {
+    let jobs = if most == 1 { "job" } else { "jobs" };
+    let message = format!(
+        "jobs: this tenant has {most} {jobs} in the queue, the most its quota allows; come back when some have begun to run, \
+         cancel some, or ask the operator for more"
+    );
+    ApiError::too_many_requests(message, QUEUE_WAIT)
+}
+
 fn defaults(headless: Option<bool>, credential: Option<CredentialId>) -> Launch {
     Launch {
         timeout_seconds: DEFAULT_TIMEOUT,
@@ -138,6 +150,7 @@ fn answer(outcome: CreateOutcome) -> Result<Response, ApiError> {
             return Err(ApiError::conflict(message));
         }
         CreateOutcome::NoWorkflow => return Err(ApiError::not_found("workflow: it has just been deleted")),
+        CreateOutcome::QuotaReached(most) => return Err(queue_full(most)),
     };
     Ok(ok(wire::CreatedJob {
         success: true,

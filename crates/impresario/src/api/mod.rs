@@ -8,6 +8,7 @@
 //! A handler reads its input with [`Fields`], which collects all that is wrong before it refuses, and answers with
 //! [`ok`] or an [`ApiError`]. [`fields`] holds the rules for single fields.
 
+mod api_keys;
 mod auth;
 mod credentials;
 mod deployments;
@@ -18,19 +19,23 @@ mod health;
 pub mod input;
 mod jobs;
 mod json;
+pub mod key_uses;
 pub mod layers;
 mod logs;
 mod page;
+pub mod rate;
 mod reference;
 mod router;
 mod run_input;
 mod schedules;
 pub mod schema;
 pub mod server;
+mod tenant;
 mod values;
 mod webhooks;
 mod workflows;
 
+pub(crate) use api_keys::view as key_view;
 pub use envelope::{BodyLimit, Input, ok};
 pub use error::ApiError;
 pub use input::{Fields, Flaw, Patch};

@@ -10,8 +10,8 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ApiError, BodyLimit, Front, credentials, deployments, front, health, jobs, logs, ok, reference,
-    schedules, webhooks, workflows,
+    ApiError, BodyLimit, Front, api_keys, credentials, deployments, front, health, jobs, logs, ok, reference,
+    schedules, tenant, webhooks, workflows,
 };
 use crate::{app::App, config::Role};
 
@@ -20,10 +20,10 @@ pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
     let around = Front {
         clock: app.clock.clone(),
         ids: app.ids.clone(),
-        tasks,
+        tasks: tasks.clone(),
     };
     let routes = match app.settings.roles.has(Role::Api) {
-        true => operations(app.settings.max_bundle_bytes),
+        true => operations(app.settings.max_bundle_bytes).layer(Extension(tasks)),
         false => elsewhere(),
     };
     let router = routes
@@ -81,6 +81,11 @@ fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
         .route("/v1/credentials/get", post(credentials::get))
         .route("/v1/credentials/update", post(credentials::update))
         .route("/v1/credentials/delete", post(credentials::delete))
+        .route("/v1/tenant/settings", post(tenant::settings))
+        .route("/v1/browserProfiles/ensure", post(tenant::ensure_profile))
+        .route("/api/auth/api-key/create", post(api_keys::create))
+        .route("/api/auth/api-key/list", get(api_keys::list))
+        .route("/api/auth/api-key/delete", post(api_keys::delete))
         // What the official command line reports of itself: taken, and not kept.
         .route(
             "/v1/telemetry/recordCliEvent",

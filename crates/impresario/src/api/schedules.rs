@@ -31,6 +31,13 @@ fn name_taken(name: Option<String>) -> ApiError {
     ))
 }
 
+fn quota_reached(most: u64) -> ApiError {
+    let schedules = if most == 1 { "schedule" } else { "schedules" };
+    ApiError::forbidden(format!(
+        "schedules: this tenant has {most} {schedules}, the most its quota allows; delete some, or ask the operator for more"
+    ))
+}
+
 fn not_found(id: ScheduleId) -> ApiError {
     ApiError::not_found(format!("schedule: there is no schedule {id}"))
 }
@@ -70,8 +77,10 @@ pub(super) async fn create(
             )
         })
         .await?;
-    let CreateOutcome::Created(created) = created else {
-        return Err(name_taken(name));
+    let created = match created {
+        CreateOutcome::Created(created) => created,
+        CreateOutcome::NameTaken => return Err(name_taken(name)),
+        CreateOutcome::QuotaReached(most) => return Err(quota_reached(most)),
     };
     app.signals.scheduler.notify_one();
     Ok(ok(wire::ScheduleCreated {

@@ -1,19 +1,22 @@
-//! `tenant …` and `api-key …`: they work on the data directory itself, also while a server runs on it.
+//! `tenant …`: works on the data directory or the database itself, also while a server runs on it; and what `api-key …` has in
+//! common with it.
 
 use anyhow::{Context, bail};
 use clap::Subcommand;
-use secrecy::ExposeSecret;
+use jiff::Timestamp;
 
 use super::say;
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::{self, Clock, SystemClock},
     config::{Flags, Settings},
-    domain::{KeyId, TenantId, rfc3339},
+    domain::{TenantId, rfc3339},
     ids::Ids,
-    keys,
     store::{
         Access, Store,
-        ops::tenants::{self, NewApiKey, Tenant},
+        ops::{
+            quotas::{self, QuotaChange, Quotas, Usage},
+            tenants::{self, Tenant},
+        },
     },
 };
 
@@ -29,23 +32,42 @@ pub(super) enum TenantCommand {
     },
     /// List the tenants: name, id, when it was made
     List,
-}
-
-#[derive(Debug, Subcommand)]
-pub(super) enum ApiKeyCommand {
-    /// Make a key; prints it, this once: only its hash is kept
-    Create {
+    /// Show what a tenant may have and what it has, or change what it may have; without a quota there is no limit
+    Quota {
         /// The tenant's name or id
-        #[arg(long)]
         tenant: String,
-        /// What the key is for, e.g. laptop
-        #[arg(long)]
-        label: String,
+        /// How many schedules it may have, or none for no limit
+        #[arg(long, value_name = "N|none", value_parser = quota)]
+        schedules: Option<Quota>,
+        /// How many of its jobs may wait in the queue, or none for no limit
+        #[arg(long, value_name = "N|none", value_parser = quota)]
+        queued_jobs: Option<Quota>,
+        /// How large its bundles may be together, in bytes, or none for no limit
+        #[arg(long, value_name = "N|none", value_parser = quota)]
+        bundle_bytes: Option<Quota>,
     },
 }
 
+/// A quota as it was typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Quota(Option<u64>);
+
+/// The highest quota: 2^53 - 1, which every reader of JSON knows exactly.
+const HIGHEST_QUOTA: u64 = 9_007_199_254_740_991;
+
+fn quota(text: &str) -> Result<Quota, String> {
+    if text == "none" {
+        return Ok(Quota(None));
+    }
+    text.parse()
+        .ok()
+        .filter(|number| *number <= HIGHEST_QUOTA)
+        .map(|number| Quota(Some(number)))
+        .ok_or_else(|| format!("must be a whole number from 0 to {HIGHEST_QUOTA}, or none"))
+}
+
 /// Opens the store; only the first tenant's making may make it.
-async fn open(flags: &Flags, may_make: bool) -> anyhow::Result<Store> {
+pub(super) async fn open(flags: &Flags, may_make: bool) -> anyhow::Result<(Settings, Store)> {
     let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
     if settings.database.is_none() && !may_make && !settings.database_path().exists() {
         bail!(
@@ -53,10 +75,36 @@ async fn open(flags: &Flags, may_make: bool) -> anyhow::Result<Store> {
             settings.data_dir.display()
         );
     }
-    Ok(Store::of(settings.database.as_ref(), &settings.data_dir, Access::Tool).await?)
+    let store = Store::of(settings.database.as_ref(), &settings.data_dir, Access::Tool).await?;
+    Ok((settings, store))
 }
 
-fn name_of(what: &str, text: &str) -> anyhow::Result<String> {
+/// The time as the servers on this database have it: what is to end at an instant ends by their clock.
+pub(super) async fn now(settings: &Settings, store: &Store) -> anyhow::Result<Timestamp> {
+    if let Some(path) = &settings.clock_file {
+        let clock = clock::follow_file(path.clone());
+        return Ok(clock
+            .with_context(|| format!("clock_file: {}", path.display()))?
+            .now());
+    }
+    match store.shared_time().await? {
+        Some((_, now, _)) => Ok(Timestamp::from_millisecond(now)?),
+        None => Ok(SystemClock.now()),
+    }
+}
+
+/// The tenant that is meant.
+pub(super) async fn find(store: &Store, tenant: &str) -> anyhow::Result<Tenant> {
+    let wanted = tenant.to_owned();
+    let found = store
+        .read("find_tenant", move |tx| tenants::find(tx, &wanted))
+        .await?;
+    found.with_context(|| {
+        format!("tenant: there is none named {tenant:?}; make it with `impresario tenant create`")
+    })
+}
+
+pub(super) fn name_of(what: &str, text: &str) -> anyhow::Result<String> {
     let text = text.trim();
     let length = text.chars().count();
     if length == 0 || length > LONGEST_NAME || text.chars().any(char::is_control) {
@@ -86,34 +134,8 @@ pub(crate) async fn create_tenant(store: &Store, ids: &Ids, name: &str) -> anyho
     Ok(tenant)
 }
 
-/// Makes a key for a tenant and returns it in the clear.
-///
-/// # Errors
-/// Where the store refuses.
-pub(crate) async fn create_key(
-    store: &Store,
-    ids: &Ids,
-    tenant: TenantId,
-    label: &str,
-) -> anyhow::Result<String> {
-    let (label, now) = (name_of("label", label)?, SystemClock.now());
-    let key = keys::generate(ids);
-    let row = NewApiKey {
-        id: KeyId(ids.uuid(now)),
-        tenant,
-        public_id: key.public_id,
-        hash: key.hash,
-        label,
-        start: key.start,
-    };
-    store
-        .write("create_key", move |tx| tenants::add_key(tx, row.clone(), now))
-        .await?;
-    Ok(key.token.expose_secret().to_owned())
-}
-
 pub(super) async fn tenant(flags: &Flags, command: TenantCommand) -> anyhow::Result<()> {
-    let store = open(flags, matches!(command, TenantCommand::Create { .. })).await?;
+    let (_, store) = open(flags, matches!(command, TenantCommand::Create { .. })).await?;
     match command {
         TenantCommand::Create { name } => {
             let tenant = create_tenant(&store, &Ids::from_os(), &name).await?;
@@ -135,20 +157,70 @@ pub(super) async fn tenant(flags: &Flags, command: TenantCommand) -> anyhow::Res
                 ))?;
             }
         }
+        TenantCommand::Quota {
+            tenant,
+            schedules,
+            queued_jobs,
+            bundle_bytes,
+        } => {
+            let id = find(&store, &tenant).await?.id;
+            let given = |quota: Option<Quota>| quota.map(|Quota(most)| most);
+            let change = QuotaChange {
+                schedules: given(schedules),
+                queued_jobs: given(queued_jobs),
+                bundle_bytes: given(bundle_bytes),
+            };
+            if change != QuotaChange::default() {
+                store
+                    .write("set_quotas", move |tx| quotas::set(tx, id, change))
+                    .await?;
+            }
+            let (quotas, usage) = store.read("quotas", move |tx| quotas::get(tx, id)).await?;
+            say(&quota_table(quotas, usage))?;
+        }
     }
     Ok(())
 }
 
-pub(super) async fn api_key(flags: &Flags, command: ApiKeyCommand) -> anyhow::Result<()> {
-    let ApiKeyCommand::Create { tenant, label } = command;
-    let store = open(flags, false).await?;
-    let wanted = tenant.clone();
-    let found = store
-        .read("find_tenant", move |tx| tenants::find(tx, &wanted))
-        .await?;
-    let found = found.with_context(|| {
-        format!("tenant: there is none named {tenant:?}; make it with `impresario tenant create`")
-    })?;
-    say(&create_key(&store, &Ids::from_os(), found.id, &label).await?)?;
-    Ok(())
+fn quota_table(quotas: Quotas, usage: Usage) -> String {
+    let rows = [
+        ("schedules", usage.schedules, quotas.schedules),
+        ("queued jobs", usage.queued_jobs, quotas.queued_jobs),
+        ("bundle bytes", usage.bundle_bytes, quotas.bundle_bytes),
+    ];
+    let lines = rows.map(|(what, used, most)| {
+        let most = most.map_or_else(|| ", no limit".to_owned(), |most| format!(" of {most}"));
+        format!("{what:12}  {used}{most}")
+    });
+    lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_a_number_or_none() {
+        assert_eq!(quota("none"), Ok(Quota(None)));
+        assert_eq!(quota("0"), Ok(Quota(Some(0))));
+        assert_eq!(quota("9007199254740991"), Ok(Quota(Some(HIGHEST_QUOTA))));
+        for text in ["", "-1", "None", "1.5", "9007199254740992", "10MB"] {
+            assert!(quota(text).unwrap_err().contains("or none"), "{text}");
+        }
+    }
+
+    #[test]
+    fn quotas_are_shown_with_what_is_used() {
+        let quotas = Quotas {
+            schedules: Some(10),
+            ..Quotas::default()
+        };
+        let usage = Usage {
+            schedules: 3,
+            queued_jobs: 0,
+            bundle_bytes: 4096,
+        };
+        let expected = "schedules     3 of 10\nqueued jobs   0, no limit\nbundle bytes  4096, no limit";
+        assert_eq!(quota_table(quotas, usage), expected);
+    }
 }

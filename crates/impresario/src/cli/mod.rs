@@ -1,6 +1,7 @@
 //! The command line: what was typed, and which part of the program does it.
 
 pub(crate) mod admin;
+pub(crate) mod api_key;
 mod backup;
 mod copy;
 mod database;
@@ -34,12 +35,12 @@ enum Command {
     Quickstart(Box<crate::quickstart::Options>),
     /// Make the tables of a database on PostgreSQL, or bring them to what this version needs
     Migrate,
-    /// Make and list tenants
+    /// Make and list tenants, and say how much each may have
     #[command(subcommand)]
     Tenant(admin::TenantCommand),
-    /// Make API keys
+    /// Make, list and revoke API keys
     #[command(subcommand)]
-    ApiKey(admin::ApiKeyCommand),
+    ApiKey(api_key::ApiKeyCommand),
     /// Copy the embedded database to a file, also while a server runs on it
     Backup(backup::BackupOptions),
     /// Say that this database was put back from an older backup: what came due since is written down as missed, and does
@@ -66,7 +67,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         }
         Command::Migrate => done(database::migrate(&cli.flags).await),
         Command::Tenant(command) => done(admin::tenant(&cli.flags, command).await),
-        Command::ApiKey(command) => done(admin::api_key(&cli.flags, command).await),
+        Command::ApiKey(command) => done(api_key::api_key(&cli.flags, command).await),
         Command::Backup(options) => done(backup::backup(&cli.flags, options).await),
         Command::Restored(options) => done(backup::restored(&cli.flags, options).await),
         Command::Copy(options) => done(copy::copy(&cli.flags, options).await),

@@ -32,7 +32,7 @@ enum Shape {
 }
 
 /// Every setting, and its shape in the file.
-const SETTINGS: [(&str, Shape); 17] = [
+const SETTINGS: [(&str, Shape); 19] = [
     ("listen", Shape::Text),
     ("data_dir", Shape::Text),
     ("database_url", Shape::Text),
@@ -48,6 +48,8 @@ const SETTINGS: [(&str, Shape); 17] = [
     ("residential_proxy", Shape::Text),
     ("default_proxy", Shape::Text),
     ("max_bundle_bytes", Shape::Number),
+    ("requests_per_second", Shape::Number),
+    ("request_burst", Shape::Number),
     ("shutdown_grace_seconds", Shape::Number),
     ("clock_file", Shape::Text),
 ];

@@ -70,6 +70,16 @@ fn an_error_names_the_setting_its_source_and_what_is_allowed() {
             "30 s\nx",
             ["shutdown_grace_seconds", "30 s\\nx", "from 0 to 86400"],
         ),
+        (
+            "REQUESTS_PER_SECOND",
+            "100001",
+            ["requests_per_second", "100001", "from 0 to 100000"],
+        ),
+        (
+            "REQUEST_BURST",
+            "0",
+            ["request_burst", "\"0\"", "from 1 to 100000"],
+        ),
         ("LEASE_SECONDS", "1", ["lease_seconds", "\"1\"", "from 2 to 600"]),
         (
             "LEASE_SECONDS",
@@ -255,6 +265,26 @@ fn a_node_s_share_of_the_work_comes_from_any_source() {
     let settings = Settings::from_sources(&Flags::default(), Some(&serve), &environment).unwrap();
     assert_eq!(settings.roles.to_string(), "delivery");
     assert_eq!(settings.lease_seconds, 9);
+}
+
+#[test]
+fn how_often_a_key_may_ask_comes_from_any_source() {
+    let limit = |settings: Settings| (settings.requests_per_second, settings.request_burst);
+    assert_eq!(limit(load(&[]).unwrap()), (50, 200));
+    let content = "requests_per_second = 0\nrequest_burst = 100000";
+    assert_eq!(limit(load_file(content, &[]).unwrap()), (0, 100_000));
+    let variables = [
+        ("IMPRESARIO_REQUESTS_PER_SECOND", "100000"),
+        ("IMPRESARIO_REQUEST_BURST", "1"),
+    ];
+    assert_eq!(limit(load_file(content, &variables).unwrap()), (100_000, 1));
+    let serve = ServeFlags {
+        requests_per_second: Some(7),
+        request_burst: Some(8),
+        ..ServeFlags::default()
+    };
+    let settings = Settings::from_sources(&Flags::default(), Some(&serve), &env(&variables)).unwrap();
+    assert_eq!(limit(settings), (7, 8));
 }
 
 #[test]

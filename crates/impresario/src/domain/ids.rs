@@ -61,4 +61,6 @@ id! {
     DeliveryId,
     /// A stored credential.
     CredentialId,
+    /// A browser profile.
+    ProfileId,
 }

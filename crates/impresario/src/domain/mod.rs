@@ -17,8 +17,8 @@ pub use fire::{
     Due, FirePlan, MOST_CAUGHT_UP, MOST_COUNTED, Missed, MissedReason, ON_TIME, Range, plan_fire,
 };
 pub use ids::{
-    CredentialId, DeliveryId, DeploymentId, EndpointId, JobId, KeyId, ScheduleId, SecretId, TenantId,
-    WorkflowId,
+    CredentialId, DeliveryId, DeploymentId, EndpointId, JobId, KeyId, ProfileId, ScheduleId, SecretId,
+    TenantId, WorkflowId,
 };
 pub use job::{Ending, Job, JobStatus, Launch, MOST_ATTEMPTS, NewJob};
 pub use pattern::{Pattern, PatternError};

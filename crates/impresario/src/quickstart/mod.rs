@@ -22,7 +22,7 @@ use tokio::sync::mpsc;
 
 use self::{receiver::Received, screen::Screen};
 use crate::{
-    cli::admin,
+    cli::{admin, api_key},
     clock::SharedClock,
     config::{Flags, Settings},
     serve::{Server, Signals},
@@ -161,7 +161,8 @@ async fn key(server: &Server) -> anyhow::Result<String> {
         Some(tenant) => tenant,
         None => admin::create_tenant(&app.store, &app.ids, TENANT).await?,
     };
-    admin::create_key(&app.store, &app.ids, tenant.id, "quickstart").await
+    let now = app.clock.now();
+    api_key::create(&app.store, &app.ids, tenant.id, ("quickstart", None), now).await
 }
 
 async fn deploy(api: &Client, screen: &mut Screen) -> anyhow::Result<()> {

@@ -245,4 +245,5 @@ stored_ids!(
     domain::EndpointId,
     domain::DeliveryId,
     domain::CredentialId,
+    domain::ProfileId,
 );

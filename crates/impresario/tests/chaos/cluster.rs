@@ -122,6 +122,7 @@ impl Node {
             .env("IMPRESARIO_RUNNER_DIR", runner_dir())
             .env("IMPRESARIO_NODE", node_program())
             .env("IMPRESARIO_LOG", "info")
+            .env("IMPRESARIO_REQUESTS_PER_SECOND", "0")
             .env("IMPRESARIO_SECRET_KEY", SECRET_KEY)
             .env("IMPRESARIO_ALLOW_PRIVATE_CALLBACKS", "127.0.0.0/8");
         if let Store::Postgres(url) = &self.store {

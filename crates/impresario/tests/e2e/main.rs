@@ -28,6 +28,7 @@
 mod postgres_server;
 mod support;
 
+mod api_keys;
 mod as_code;
 mod as_code_refusals;
 mod backups;
@@ -42,6 +43,7 @@ mod failures;
 mod faults;
 mod front;
 mod jobs;
+mod limits;
 mod main_job;
 mod matrix;
 mod moving;
@@ -59,6 +61,7 @@ mod schedules_rules;
 mod schedules_update;
 mod simulation;
 mod spread;
+mod tenant_settings;
 mod tenants;
 mod typed_client;
 mod versions;

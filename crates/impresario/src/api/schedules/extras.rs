@@ -68,6 +68,7 @@ pub(in crate::api) async fn trigger(
                 json!({"success": true, "job_id": job.id, "status": job.status.as_str()}),
             ))
         }
+        CreateOutcome::QuotaReached(most) => Err(super::super::jobs::queue_full(most)),
         _ => Err(ApiError::not_found("workflow: it has just been deleted")),
     }
 }

@@ -11,7 +11,10 @@ pub use self::builds::{
 use crate::domain::{Deployment, DeploymentId, DeploymentStatus, TenantId, Workflow};
 use crate::store::{
     error::Result,
-    ops::query::Query,
+    ops::{
+        query::Query,
+        quotas::{self, TooMuch},
+    },
     tx::{Row, Tx, params},
     value::Json,
 };
@@ -40,11 +43,16 @@ fn read(row: &Row<'_>) -> Result<Deployment> {
     })
 }
 
-/// Accepts a deployment: its archive is stored, its build is still to come.
+/// Accepts a deployment: its archive is stored, its build is still to come. Where the tenant's quota has no room for it, it
+/// says so and writes nothing.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn accept(tx: &mut Tx<'_>, deployment: &Deployment, archive: Bytes) -> Result<()> {
+pub fn accept(tx: &mut Tx<'_>, deployment: &Deployment, archive: Bytes) -> Result<Option<TooMuch>> {
+    let bundle = (deployment.bundle.as_str(), archive.len() as u64);
+    if let Some(too_much) = quotas::no_room_for_bundle(tx, deployment.tenant, bundle)? {
+        return Ok(Some(too_much));
+    }
     tx.execute(
         "INSERT INTO bundles (sha256, archive, created_at) VALUES ($1, $2, $3) ON CONFLICT (sha256) DO NOTHING",
         params![&deployment.bundle, archive, deployment.created_at],
@@ -60,7 +68,8 @@ pub fn accept(tx: &mut Tx<'_>, deployment: &Deployment, archive: Bytes) -> Resul
             deployment.description.clone(),
             deployment.created_at,
         ],
-    )
+    )?;
+    Ok(None)
 }
 
 /// The archive a deployment was made from.

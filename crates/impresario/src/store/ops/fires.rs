@@ -24,7 +24,7 @@ pub(super) use self::{
     ledger::{record_pause, retire_instant},
     realign::not_on_record,
 };
-use super::{Moment, events, jobs, outcomes, schedules};
+use super::{Moment, events, jobs, outcomes, quotas, schedules};
 use crate::domain::{
     Admission, DeploymentId, FirePlan, JobId, MisfirePolicy, Missed, OverlapPolicy, Schedule, ScheduleEvent,
     ScheduleId, Unfinished, WorkflowId,
@@ -53,6 +53,8 @@ pub struct Fired {
     pub skipped: usize,
     /// Schedules that were left to the next pass, because something that they need is locked.
     pub left: usize,
+    /// Schedules that make up for nothing yet, because their tenant's queue is full.
+    pub waiting: usize,
     /// Schedules that were looked at: as many as the limit means that more may be due.
     pub looked_at: usize,
     /// Schedules whose params have not been checked against the deployment that would run them: they fire once that
@@ -70,6 +72,8 @@ enum Outcome {
     /// Nothing fires: what had come is written down as missed, or the instant was in the ledger already, because the
     /// clock went back or an update put the cursor there once more.
     Nothing,
+    /// What it makes up for has to wait for a place in the queue.
+    Waits,
     /// Its params have to be checked first.
     Unchecked(ScheduleId),
     /// This version cannot read when it fires.
@@ -94,6 +98,7 @@ impl Fired {
                     Outcome::Job => self.jobs += 1,
                     Outcome::Rejected => self.rejected += 1,
                     Outcome::Skipped => self.skipped += 1,
+                    Outcome::Waits => self.waiting += 1,
                     Outcome::Unchecked(id) => self.unchecked.push(id),
                     Outcome::Nothing | Outcome::Unreadable(_) => {}
                 }
@@ -299,6 +304,13 @@ fn fire_instant(
         Kind::Live if policy == OverlapPolicy::Allow => Admission::Start,
         Kind::Live => policy.admit(unfinished(tx, schedule.id)?),
     };
+    if let Some(most) = no_room(tx, schedule, admission, kind)? {
+        let error = format!(
+            "quota: as many of this tenant's jobs were in the queue as its quota allows ({most}); let them run, cancel some, \
+             or ask the operator for more"
+        );
+        return reject(tx, schedule, at, ("quota", &error), moment);
+    }
     let held = match admission {
         Admission::Skip => return skip(tx, schedule, at, moment),
         Admission::Start => false,
@@ -318,6 +330,19 @@ fn fire_instant(
         params![schedule.id, at, job],
     )?;
     Ok(Outcome::Job)
+}
+
+/// The quota of jobs in the queue, where it is used up and the fire needs a place there.
+fn no_room(tx: &mut Tx<'_>, schedule: &Schedule, admission: Admission, kind: Kind) -> Result<Option<u64>> {
+    match admission {
+        // Nothing is added.
+        Admission::Skip => Ok(None),
+        // It was asked before the instant was taken off the list: what is made up for can wait.
+        Admission::Start if kind == Kind::CatchUp => Ok(None),
+        Admission::Start | Admission::Hold => quotas::no_room_for_job(tx, schedule.tenant, None),
+        // Asked before anything is cancelled: a run is not ended for one that may not come.
+        Admission::Replace => quotas::no_room_for_job(tx, schedule.tenant, Some(schedule.id)),
+    }
 }
 
 fn create_job(
@@ -382,7 +407,9 @@ fn reject(
          WHERE id = $1 AND (last_fire_at IS NULL OR last_fire_at <= $2)",
         params![schedule.id, at],
     )?;
-    outcomes::failed(tx, schedule.id, (Some(error), true), None, moment)?;
+    // A quota that is used up is no fault of the schedule: it does not disable itself for it.
+    let counts = reason != "quota";
+    outcomes::failed(tx, schedule.id, (Some(error), counts), None, moment)?;
     Ok(Outcome::Rejected)
 }
 

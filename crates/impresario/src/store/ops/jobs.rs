@@ -20,7 +20,10 @@ pub use self::{
     lost::{Recovered, Settled, expired, reap, recover},
     restored::end_restored,
 };
-use super::secrets::{self, SealedSecret};
+use super::{
+    quotas,
+    secrets::{self, SealedSecret},
+};
 use crate::domain::{Job, JobId, JobStatus, NewJob, ScheduleId, SecretId, TenantId};
 use crate::store::{
     error::Result,
@@ -75,6 +78,8 @@ pub enum CreateOutcome {
     NonceTaken(Job),
     /// No such workflow is deployed.
     NoWorkflow,
+    /// As many of the tenant's jobs are in the queue as its quota allows, which is this.
+    QuotaReached(u64),
 }
 
 /// Puts a job into the queue.
@@ -89,10 +94,15 @@ pub fn create(
     now: Timestamp,
 ) -> Result<CreateOutcome> {
     let (nonce, request) = new.nonce.unzip();
+    // Before the nonce is looked up: it may be known by the time that nobody else counts against the quota.
+    let full = quotas::no_room_for_job(tx, tenant, None)?;
     if let (Some(nonce), Some(request)) = (&nonce, &request)
         && let Some(known) = by_nonce(tx, tenant, nonce, request)?
     {
         return Ok(known);
+    }
+    if let Some(most) = full {
+        return Ok(CreateOutcome::QuotaReached(most));
     }
     if let Some(secret) = secret {
         secrets::insert(tx, tenant, secret, now)?;

@@ -1,6 +1,7 @@
 //! The operations, in a file per family of tables. Each runs inside one transaction and says what became of it;
 //! "not found" and "name taken" are answers, not errors.
 
+pub mod api_keys;
 pub mod credentials;
 pub mod deliveries;
 pub mod deployments;
@@ -15,7 +16,9 @@ mod lock;
 pub mod logs;
 pub mod moving;
 mod outcomes;
+pub mod profiles;
 mod query;
+pub mod quotas;
 pub mod restored;
 pub mod schedules;
 pub mod secrets;

@@ -14,7 +14,7 @@ pub use self::{
     list::{Listed, ScheduleFilter, list},
 };
 use super::{
-    Moment, fires, lock,
+    Moment, fires, lock, quotas,
     secrets::{self, SealedSecret},
 };
 use crate::domain::{
@@ -98,6 +98,8 @@ pub enum CreateOutcome {
     Created(Box<Schedule>),
     /// Another of this tenant's has its name.
     NameTaken,
+    /// The tenant has as many as its quota allows, which is this.
+    QuotaReached(u64),
 }
 
 /// Adds a schedule whose first fire is the timing's first after now, with its callback secret, if any. Its params have
@@ -114,6 +116,9 @@ pub fn create(
 ) -> Result<CreateOutcome> {
     if name_taken(tx, (tenant, id), draft.label.name.as_deref())? {
         return Ok(CreateOutcome::NameTaken);
+    }
+    if let Some(most) = quotas::no_room_for_schedule(tx, tenant)? {
+        return Ok(CreateOutcome::QuotaReached(most));
     }
     if let Some(secret) = secret {
         secrets::insert(tx, tenant, secret, now)?;

@@ -1,9 +1,9 @@
-//! Tenants and their API keys.
+//! Tenants, and what they have set for themselves.
 
 use jiff::Timestamp;
 
 use super::lock;
-use crate::domain::{KeyId, TenantId};
+use crate::domain::TenantId;
 use crate::store::{
     error::Result,
     tx::{Row, Tx, params},
@@ -18,32 +18,6 @@ pub struct Tenant {
     pub name: String,
     /// When it was created.
     pub created_at: Timestamp,
-}
-
-/// A key to be stored: its hash, never the key.
-#[derive(Debug, Clone)]
-pub struct NewApiKey {
-    /// The row's id.
-    pub id: KeyId,
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// By which it is looked up.
-    pub public_id: String,
-    /// SHA-256 of the whole key.
-    pub hash: [u8; 32],
-    /// For people.
-    pub label: String,
-    /// The key's first characters, for lists.
-    pub start: String,
-}
-
-/// What a key is checked against.
-#[derive(Debug, Clone)]
-pub struct StoredApiKey {
-    /// Whose it is.
-    pub tenant: TenantId,
-    /// SHA-256 of the whole key.
-    pub hash: Vec<u8>,
 }
 
 fn tenant(row: &Row<'_>) -> Result<Tenant> {
@@ -90,39 +64,31 @@ pub fn find(tx: &mut Tx<'_>, name_or_id: &str) -> Result<Option<Tenant>> {
     tx.query_opt(sql, params![name_or_id], tenant)
 }
 
-/// Adds a key.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn add_key(tx: &mut Tx<'_>, key: NewApiKey, now: Timestamp) -> Result<()> {
-    tx.execute_one(
-        "INSERT INTO api_keys (id, tenant_id, public_id, hash, label, start, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, $7)",
-        params![
-            key.id,
-            key.tenant,
-            key.public_id,
-            key.hash.to_vec(),
-            key.label,
-            key.start,
-            now
-        ],
-    )
+/// What a tenant has set for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TenantSettings {
+    /// Whether its stored webhooks hear nothing of jobs that fail.
+    pub disable_job_failure_notifications: bool,
 }
 
-/// The key with this public id, unless it was revoked.
+/// The settings of a tenant.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn live_key(tx: &mut Tx<'_>, public_id: &str) -> Result<Option<StoredApiKey>> {
-    tx.query_opt(
-        "SELECT tenant_id, hash FROM api_keys WHERE public_id = $1 AND revoked_at IS NULL",
-        params![public_id],
-        |row| {
-            Ok(StoredApiKey {
-                tenant: row.get("tenant_id")?,
-                hash: row.get("hash")?,
-            })
-        },
-    )
+pub fn settings(tx: &mut Tx<'_>, tenant: TenantId) -> Result<Option<TenantSettings>> {
+    let sql = "SELECT disable_job_failure_notifications FROM tenants WHERE id = $1";
+    tx.query_opt(sql, params![tenant], |row| {
+        Ok(TenantSettings {
+            disable_job_failure_notifications: row.get("disable_job_failure_notifications")?,
+        })
+    })
+}
+
+/// Says whether the stored webhooks of a tenant hear of jobs that fail, from the next that ends on.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn disable_job_failure_notifications(tx: &mut Tx<'_>, tenant: TenantId, disable: bool) -> Result<()> {
+    let sql = "UPDATE tenants SET disable_job_failure_notifications = $2 WHERE id = $1";
+    tx.execute_one(sql, params![tenant, disable])
 }

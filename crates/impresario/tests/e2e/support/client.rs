@@ -246,11 +246,13 @@ pub(crate) fn assert_error(answer: &Answer, status: u16, context: &str) -> Value
     let code = match status {
         400 => "BAD_REQUEST",
         401 => "UNAUTHORIZED",
+        403 => "FORBIDDEN",
         404 => "NOT_FOUND",
         405 => "METHOD_NOT_SUPPORTED",
         409 => "CONFLICT",
         413 => "PAYLOAD_TOO_LARGE",
         415 => "UNSUPPORTED_MEDIA_TYPE",
+        429 => "TOO_MANY_REQUESTS",
         other => panic!("{context}: no code for {other}"),
     };
     assert_eq!(error["code"], code, "{context}: {error}");

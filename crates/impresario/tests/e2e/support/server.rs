@@ -121,6 +121,10 @@ impl Server {
         if self.setup.clock.is_some() {
             command.env("IMPRESARIO_CLOCK_FILE", self.dir.path().join("clock"));
         }
+        let (per_second, burst) = self.setup.requests.unwrap_or((0, 1));
+        command
+            .env("IMPRESARIO_REQUESTS_PER_SECOND", per_second.to_string())
+            .env("IMPRESARIO_REQUEST_BURST", burst.to_string());
         if self.setup.private_callbacks {
             command.env("IMPRESARIO_ALLOW_PRIVATE_CALLBACKS", "127.0.0.0/8");
         }

@@ -25,6 +25,8 @@ pub(crate) struct Setup {
     pub(crate) roles: Option<&'static str>,
     /// Whether it hears of the other nodes' work at once.
     pub(crate) hints: bool,
+    /// How many requests a second, and at once, a key may make; without it, any number: tests ask in tight loops.
+    pub(crate) requests: Option<(u32, u32)>,
 }
 
 impl Setup {
@@ -41,6 +43,7 @@ impl Setup {
             shared: false,
             roles: None,
             hints: true,
+            requests: None,
         }
     }
 
@@ -52,6 +55,14 @@ impl Setup {
     pub(crate) fn roles(self, roles: &'static str) -> Self {
         Self {
             roles: Some(roles),
+            ..self
+        }
+    }
+
+    /// With a limit for each key: so many requests a second, so many at once.
+    pub(crate) fn requests(self, per_second: u32, burst: u32) -> Self {
+        Self {
+            requests: Some((per_second, burst)),
             ..self
         }
     }

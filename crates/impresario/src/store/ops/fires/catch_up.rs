@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 
 use super::{
-    Fired, Kind, LONGEST_LOCK, Moment, Outcome, fire_instant, ledger, missed_now, schedules, target,
+    Fired, Kind, LONGEST_LOCK, Moment, Outcome, fire_instant, ledger, missed_now, quotas, schedules, target,
     unfinished,
 };
 use crate::domain::{Missed, MissedReason, Range, Schedule, ScheduleId};
@@ -104,9 +104,7 @@ fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Out
     let is_ahead = owed.from > moment.now;
     if is_ahead && tx.dialect() == Dialect::Postgres {
         // The clock of the node that put it down is a little ahead of this one: its turn comes.
-        let sql = "UPDATE catch_ups SET served_at = $3 WHERE schedule_id = $1 AND until_at = $2";
-        tx.execute_one(sql, params![owed.schedule, owed.until, moment.now])?;
-        return Ok(Outcome::Nothing);
+        return let_others_go_first(tx, owed, moment).map(|()| Outcome::Nothing);
     }
     if !may || oldest != Some(owed.until) || is_ahead {
         sleep(tx, owed)?;
@@ -124,9 +122,18 @@ fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Out
     if target.is_some_and(|target| target.is_unchecked(&schedule)) {
         return Ok(Outcome::Unchecked(schedule.id));
     }
+    if quotas::no_room_for_job(tx, schedule.tenant, None)?.is_some() {
+        return let_others_go_first(tx, owed, moment).map(|()| Outcome::Waits);
+    }
     // The place in the list first: the fire may end in the schedule's disabling itself.
     go_on(tx, &schedule, owed, (owed.from, 1), moment)?;
     fire_instant(tx, &schedule, (owed.from, 0), target, Kind::CatchUp, moment)
+}
+
+/// It stays on the list, behind all others.
+fn let_others_go_first(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<()> {
+    let sql = "UPDATE catch_ups SET served_at = $3 WHERE schedule_id = $1 AND until_at = $2";
+    tx.execute_one(sql, params![owed.schedule, owed.until, moment.now])
 }
 
 /// What has become too late while it waited for its turn.

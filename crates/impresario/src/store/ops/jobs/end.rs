@@ -4,11 +4,11 @@
 use jiff::Timestamp;
 
 use super::{SELECT, read};
-use crate::domain::{Ending, Job, JobId, Receiver, ScheduleId, callback_body, event_of};
+use crate::domain::{Ending, Job, JobId, JobStatus, Receiver, ScheduleId, callback_body, event_of};
 use crate::store::{
     Dialect,
     error::{Result, StoreError},
-    ops::{Moment, deliveries, events, fires, lock, outcomes, schedules},
+    ops::{Moment, deliveries, events, fires, lock, outcomes, schedules, tenants},
     tx::{Tx, params},
     value::Json,
 };
@@ -132,7 +132,8 @@ pub(super) fn end(tx: &mut Tx<'_>, mut job: Job, ending: Ending, moment: &Moment
     Ok(job)
 }
 
-/// API section 7: nothing, or the job's own receiver, or every active stored one.
+/// API section 7: nothing, or the job's own receiver, or every active stored one; of failures none of these where the tenant
+/// wants to hear nothing of them.
 fn receivers(tx: &mut Tx<'_>, job: &Job, event: &str) -> Result<Vec<Receiver>> {
     if job.skip_callbacks {
         return Ok(Vec::new());
@@ -143,6 +144,12 @@ fn receivers(tx: &mut Tx<'_>, job: &Job, event: &str) -> Result<Vec<Receiver>> {
             url: url.clone(),
             secret: *secret,
         }]);
+    }
+    if job.status == JobStatus::Failed {
+        let settings = tenants::settings(tx, job.tenant)?;
+        if settings.is_some_and(|settings| settings.disable_job_failure_notifications) {
+            return Ok(Vec::new());
+        }
     }
     events::subscribers(tx, job.tenant, event)
 }
