@@ -55,6 +55,7 @@ fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
         .route("/v1/schedules/preview", post(schedules::preview))
         .route("/v1/schedules/trigger", post(schedules::trigger))
         .route("/v1/schedules/history", post(schedules::history))
+        .route("/v1/schedules/backfill", post(schedules::backfill))
         .route("/v1/deployments/create", post(deployments::create).layer(bundle))
         .route("/v1/deployments/sync", post(deployments::sync))
         .route("/v1/deployments/list", post(deployments::list))

@@ -30,6 +30,7 @@ mod support;
 
 mod as_code;
 mod as_code_refusals;
+mod backfill;
 mod backups;
 mod behaviour;
 mod breaker;

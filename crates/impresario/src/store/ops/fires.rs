@@ -1,5 +1,6 @@
 //! The heart: due schedules become ledger rows and jobs, and their cursors move, in one transaction.
 
+mod backfill;
 mod catch_up;
 mod ledger;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::{
+    backfill::{BackfillOutcome, MOST_BACKFILLED, backfill},
     catch_up::{any_ready, catch_up, wake_all},
     ledger::{LedgerRow, history},
     realign::{Realigned, realign},
@@ -252,11 +254,12 @@ fn missed_now(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, moment: &Mom
     Ok(count)
 }
 
-/// Whether an instant fires when it comes, or is made up for.
+/// Whether an instant fires when it comes, or is made up for: by its misfire policy, or because its owner asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Live,
     CatchUp,
+    Backfill,
 }
 
 /// Fires one instant that stands for `missed` others as well: a job, or the reason why there is none.
@@ -271,7 +274,7 @@ fn fire_instant(
     let due_at = match kind {
         Kind::Live => schedule.due_at(at),
         // It was missed: a share of the spread that a change or a clock has put ahead has no part in it.
-        Kind::CatchUp => schedule.due_at(at).min(moment.now),
+        Kind::CatchUp | Kind::Backfill => schedule.due_at(at).min(moment.now),
     };
     if let Some(missed) = ledger::missed_around(tx, schedule.id, at)? {
         if missed.written_off {
@@ -295,7 +298,7 @@ fn fire_instant(
     let policy = schedule.draft.policies.overlap;
     let admission = match kind {
         // Whether it may fire was asked before.
-        Kind::CatchUp => Admission::Start,
+        Kind::CatchUp | Kind::Backfill => Admission::Start,
         Kind::Live if policy == OverlapPolicy::Allow => Admission::Start,
         Kind::Live => policy.admit(unfinished(tx, schedule.id)?),
     };
@@ -330,9 +333,9 @@ fn create_job(
 ) -> Result<()> {
     tx.execute_one(
         "INSERT INTO jobs (id, tenant_id, schedule_id, fire_at, workflow_id, workflow, deployment_id, params,
-           launch, callback_url, callback_secret_id, skip_callbacks, status, created_at, held, catch_up)
+           launch, callback_url, callback_secret_id, skip_callbacks, status, created_at, held, catch_up, backfill)
          SELECT $1, s.tenant_id, s.id, $2, $5, s.workflow, $6, s.params,
-           s.launch, s.callback_url, s.callback_secret_id, s.skip_callbacks, 'queued', $3, $7, $8
+           s.launch, s.callback_url, s.callback_secret_id, s.skip_callbacks, 'queued', $3, $7, $8, $9
          FROM schedules s WHERE s.id = $4",
         params![
             job,
@@ -342,15 +345,17 @@ fn create_job(
             target.workflow,
             target.deployment,
             held,
-            kind == Kind::CatchUp
+            kind == Kind::CatchUp,
+            kind == Kind::Backfill,
         ],
     )
 }
 
-/// The jobs of a schedule's fires that are not finished.
+/// The jobs of a schedule's fires that are not finished, without those that somebody has asked for.
 fn unfinished(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<Unfinished> {
     let sql = "SELECT held, COUNT(*) AS jobs, CAST(SUM(catch_up) AS BIGINT) AS catching_up FROM jobs
-               WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') GROUP BY held";
+               WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') AND backfill = 0
+               GROUP BY held";
     let found = tx.query(sql, params![schedule], |row| {
         Ok((
             row.get::<bool>("held")?,
