@@ -72,6 +72,7 @@ fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
         .route("/v1/webhooks/update", post(webhooks::update))
         .route("/v1/webhooks/delete", post(webhooks::delete))
         .route("/v1/webhooks/deliveries", post(webhooks::deliveries))
+        .route("/v1/webhooks/redeliver", post(webhooks::redeliver))
         .route("/v1/credentials/create", post(credentials::create))
         .route("/v1/credentials/upsert", post(credentials::upsert))
         .route("/v1/credentials/list", post(credentials::list))

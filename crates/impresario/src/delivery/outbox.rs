@@ -216,7 +216,8 @@ fn after(app: &App, delivery: &DueDelivery, result: &AttemptResult, now: Timesta
     if result.delivered() {
         return AfterAttempt::Delivered;
     }
-    let delay = backoff::next_delay(delivery.attempts + 1, result.retry_after, app.ids.unit());
+    let of_this_round = delivery.attempts.saturating_sub(delivery.earlier_attempts) + 1;
+    let delay = backoff::next_delay(of_this_round, result.retry_after, app.ids.unit());
     let Some(delay) = delay else {
         return AfterAttempt::GiveUp;
     };

@@ -50,6 +50,7 @@ mod overlap;
 mod params;
 mod preview;
 mod quickstart;
+mod redeliver;
 mod restart;
 mod runs;
 mod schedule_events;
