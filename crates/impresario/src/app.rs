@@ -1,7 +1,7 @@
 //! What every part of a running server shares.
 
 mod instance;
-mod key;
+pub(crate) mod key;
 mod machine;
 mod writable;
 

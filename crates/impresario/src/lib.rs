@@ -23,6 +23,7 @@ pub mod params;
 pub mod quickstart;
 pub mod reaper;
 pub mod restored;
+pub mod rotation;
 pub mod runner;
 pub mod scheduler;
 pub mod secrets;

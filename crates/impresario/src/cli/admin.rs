@@ -45,7 +45,7 @@ pub(super) enum ApiKeyCommand {
 }
 
 /// Opens the store; only the first tenant's making may make it.
-async fn open(flags: &Flags, may_make: bool) -> anyhow::Result<Store> {
+pub(super) async fn open(flags: &Flags, may_make: bool) -> anyhow::Result<Store> {
     let settings = Settings::load(flags, None).map_err(anyhow::Error::msg)?;
     if settings.database.is_none() && !may_make && !settings.database_path().exists() {
         bail!(

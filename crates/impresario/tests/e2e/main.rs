@@ -58,6 +58,7 @@ mod schedules_create;
 mod schedules_list;
 mod schedules_rules;
 mod schedules_update;
+mod secrets;
 mod simulation;
 mod spread;
 mod tenants;
