@@ -18,6 +18,7 @@ use crate::{
     config::{Role, Settings},
     delivery::{gate::Gate, http::Sender, outbox},
     ids::Ids,
+    metrics::Metrics,
     runner::NodeRunner,
     secrets::Keyring,
     store::{Access, Store},
@@ -47,6 +48,8 @@ pub struct App {
     pub pulse: Arc<Pulse>,
     /// What builds and runs workflows here; nothing where other nodes do.
     pub machine: Option<Machine>,
+    /// What is counted of all this.
+    pub metrics: Metrics,
     /// The jobs that run here.
     pub running: RunningJobs,
     /// The deployments that are being built here.
@@ -102,6 +105,7 @@ impl App {
             keyring,
             signals: Signals::default(),
             pulse: Arc::default(),
+            metrics: Metrics::default(),
             machine,
             running: RunningJobs::default(),
             active_builds: ActiveBuilds::default(),

@@ -19,6 +19,7 @@ pub mod domain;
 pub mod hints;
 pub mod ids;
 pub mod keys;
+pub mod metrics;
 pub mod params;
 pub mod quickstart;
 pub mod reaper;

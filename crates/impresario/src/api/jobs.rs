@@ -16,6 +16,7 @@ use super::{
 use crate::{
     app::App,
     domain::{CredentialId, Job, JobId, JobStatus, Launch, NewJob, ScheduleId, TenantId, rfc3339},
+    metrics::Count,
     params,
     secrets::Keyring,
     store::{
@@ -277,6 +278,7 @@ pub(super) async fn cancel(
         CancelOutcome::Unknown => Err(not_found(id)),
         CancelOutcome::Finished(job) => Err(conflict(&job)),
         CancelOutcome::Cancelled(_) => {
+            app.metrics.add(Count::Jobs("cancelled", String::new()), 1);
             // Another job of its schedule may have waited for it.
             app.signals.worker.notify_one();
             app.signals.scheduler.notify_one();

@@ -20,6 +20,7 @@ mod jobs;
 mod json;
 pub mod layers;
 mod logs;
+mod metrics;
 mod page;
 mod router;
 mod run_input;

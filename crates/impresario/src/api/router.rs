@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
+    middleware::from_fn_with_state,
     routing::{any, get, post},
 };
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ApiError, BodyLimit, Front, credentials, deployments, front, health, jobs, logs, ok, schedules, webhooks,
-    workflows,
+    ApiError, BodyLimit, Front, credentials, deployments, front, health, jobs, logs, metrics, ok, schedules,
+    webhooks, workflows,
 };
 use crate::{app::App, config::Role};
 
@@ -29,14 +30,16 @@ pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
     let router = routes
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .with_state(app);
-    front(router, around)
+        .route("/metrics", get(metrics::show))
+        .with_state(Arc::clone(&app));
+    front(router, around).layer(from_fn_with_state(app, metrics::count))
 }
 
 /// What a node answers that leaves the operations to others.
 fn elsewhere() -> Router<Arc<App>> {
     let refuse = async || {
-        let message = "this node has not the role api and answers its health alone: ask another node";
+        let message =
+            "this node has not the role api and answers its health and its metrics alone: ask another node";
         ApiError::not_found(message)
     };
     Router::new()

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     app::App,
     background::{self, Next},
+    metrics::Count,
     store::{
         self, StoreError,
         ops::{
@@ -143,6 +144,14 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
     };
     let after = after(app, delivery, &result, app.clock.now());
     let record = record(at, result);
+    app.metrics.add(
+        Count::Attempts(match after {
+            AfterAttempt::Delivered => "delivered",
+            AfterAttempt::Retry(_) => "to_be_retried",
+            AfterAttempt::GiveUp => "given_up",
+        }),
+        1,
+    );
     match (after, &record.error) {
         (AfterAttempt::GiveUp, Some((class, error))) => {
             tracing::warn!(delivery = %delivery.id, job = ?delivery.job, %class, %error, "delivery given up");

@@ -44,6 +44,7 @@ mod faults;
 mod front;
 mod jobs;
 mod main_job;
+mod metrics;
 mod moving;
 mod nodes;
 mod overlap;

@@ -12,6 +12,7 @@ use super::{
 use crate::{
     app::App,
     domain::{ScheduleId, rfc3339},
+    metrics::Count,
     params,
     store::ops::{
         Moment,
@@ -69,11 +70,14 @@ pub(in crate::api) async fn backfill(
     app.signals.worker.notify_one();
     app.signals.outbox.notify_one();
     match outcome {
-        BackfillOutcome::Done { jobs, already_fired } => Ok(ok(wire::Backfilled {
-            success: true,
-            job_ids: jobs.iter().map(ToString::to_string).collect(),
-            already_fired,
-        })),
+        BackfillOutcome::Done { jobs, already_fired } => {
+            app.metrics.add(Count::Fires("backfilled"), jobs.len() as u64);
+            Ok(ok(wire::Backfilled {
+                success: true,
+                job_ids: jobs.iter().map(ToString::to_string).collect(),
+                already_fired,
+            }))
+        }
         BackfillOutcome::Unknown => Err(not_found(id)),
         BackfillOutcome::NoWorkflow => Err(ApiError::not_found(format!(
             "workflow: {} has just been deleted",

@@ -53,6 +53,8 @@ pub struct Fired {
     pub rejected: usize,
     /// Fires that their overlap policy skipped.
     pub skipped: usize,
+    /// Instants that were written down as missed.
+    pub missed: u64,
     /// Schedules that were left to the next pass, because something that they need is locked.
     pub left: usize,
     /// Schedules that were looked at: as many as the limit means that more may be due.
@@ -80,7 +82,11 @@ enum Outcome {
 
 impl Fired {
     /// Counts an outcome, and takes a schedule that failed for its row out of the way.
-    fn note(&mut self, tx: &mut Tx<'_>, id: String, outcome: Result<Outcome>) -> Result<()> {
+    fn note(&mut self, tx: &mut Tx<'_>, id: String, outcome: Result<(Outcome, u64)>) -> Result<()> {
+        let outcome = outcome.map(|(outcome, missed)| {
+            self.missed += missed;
+            outcome
+        });
         let reason = match outcome {
             Ok(Outcome::Unreadable(fault)) => fault,
             Err(error) if error.is_of_the_row() => error.to_string(),
@@ -138,21 +144,21 @@ pub fn fire_due(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fi
         let outcome = tx.isolated(|tx| {
             let schedule = schedule?;
             if let Some(fault) = schedule.draft.timing.pattern.fault() {
-                return Ok(Outcome::Unreadable(fault.to_owned()));
+                return Ok((Outcome::Unreadable(fault.to_owned()), 0));
             }
             if schedule.is_misplaced() {
                 // By the rules of another version's time zones: a node of that version has put it there.
                 return realign::put_back(tx, &schedule, false, (moment.now, SignedDuration::ZERO))
-                    .map(|_| Outcome::Nothing);
+                    .map(|_| (Outcome::Nothing, 0));
             }
             let Some(plan) = schedule.plan(moment.now) else {
                 // Its cursor was where nothing is owed, or not yet: it must not be looked at again and again.
                 let cursor = schedule.first_owed(moment.now);
-                return schedules::move_cursor(tx, &schedule, cursor).map(|()| Outcome::Nothing);
+                return schedules::move_cursor(tx, &schedule, cursor).map(|()| (Outcome::Nothing, 0));
             };
             let target = target(tx, &schedule)?;
             if plan.fire_at.is_some() && target.is_some_and(|target| target.is_unchecked(&schedule)) {
-                return Ok(Outcome::Unchecked(schedule.id));
+                return Ok((Outcome::Unchecked(schedule.id), 0));
             }
             fire(tx, &schedule, plan, target, moment)
         })?;
@@ -210,32 +216,34 @@ fn target(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<Option<Target>> {
     })
 }
 
-/// Carries out one schedule's plan.
+/// Carries out one schedule's plan; says how many instants were missed as well.
 fn fire(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     plan: FirePlan,
     target: Option<Target>,
     moment: &Moment<'_>,
-) -> Result<Outcome> {
+) -> Result<(Outcome, u64)> {
     // First: what follows may end in the schedule's disabling itself, which asks what is due.
     let next = realign::not_on_record(tx, schedule, plan.next)?;
     schedules::move_cursor(tx, schedule, next)?;
-    let mut passed = 0;
-    for missed in plan.missed {
-        passed += missed_now(tx, schedule, missed, moment)?;
+    let mut missed = 0;
+    for range in plan.missed {
+        missed += missed_now(tx, schedule, range, moment)?;
     }
-    if schedule.draft.policies.misfire != MisfirePolicy::FireOnce {
+    let passed = match schedule.draft.policies.misfire {
+        MisfirePolicy::FireOnce => missed,
         // Its fire stands for nothing but itself.
-        passed = 0;
-    }
+        MisfirePolicy::Skip | MisfirePolicy::FireAll => 0,
+    };
     if let Some(owed) = plan.owed {
         catch_up::owe(tx, schedule, owed, moment)?;
     }
-    match plan.fire_at {
-        Some(at) => fire_instant(tx, schedule, (at, passed), target, Kind::Live, moment),
-        None => Ok(Outcome::Nothing),
-    }
+    let outcome = match plan.fire_at {
+        Some(at) => fire_instant(tx, schedule, (at, passed), target, Kind::Live, moment)?,
+        None => Outcome::Nothing,
+    };
+    Ok((outcome, missed))
 }
 
 /// Writes down what was missed, and tells who wants to know.
