@@ -1,7 +1,7 @@
 //! What every part of a running server shares.
 
 mod instance;
-mod key;
+pub(crate) mod key;
 mod machine;
 mod writable;
 
@@ -19,6 +19,7 @@ use crate::{
     config::{Role, Settings},
     delivery::{gate::Gate, http::Sender, outbox},
     ids::Ids,
+    metrics::Metrics,
     runner::NodeRunner,
     secrets::Keyring,
     store::{Access, Store},
@@ -52,6 +53,8 @@ pub struct App {
     pub pulse: Arc<Pulse>,
     /// What builds and runs workflows here; nothing where other nodes do.
     pub machine: Option<Machine>,
+    /// What is counted of all this.
+    pub metrics: Metrics,
     /// The jobs that run here.
     pub running: RunningJobs,
     /// The deployments that are being built here.
@@ -110,6 +113,7 @@ impl App {
             key_uses: KeyUses::default(),
             signals: Signals::default(),
             pulse: Arc::default(),
+            metrics: Metrics::default(),
             machine,
             running: RunningJobs::default(),
             active_builds: ActiveBuilds::default(),

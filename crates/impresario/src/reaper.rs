@@ -120,6 +120,7 @@ async fn reap_jobs(app: &App, left: Vec<String>) {
             recovered.count(settled);
         }
     }
+    app.metrics.settled(&recovered);
     if recovered != Recovered::default() {
         app.signals.worker.notify_one();
         app.signals.outbox.notify_one();

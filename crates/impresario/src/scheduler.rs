@@ -17,6 +17,7 @@ use crate::{
     app::App,
     background::{self, Next},
     domain::rfc3339,
+    metrics::Count,
     params,
     store::{
         self,
@@ -168,6 +169,14 @@ pub async fn tick(app: &App) -> store::Result<Next> {
         .await?;
     for (schedule, reason) in &fired.quarantined {
         tracing::error!(%schedule, %reason, "a schedule was taken out of the way");
+    }
+    for (outcome, count) in [
+        ("fired", fired.jobs as u64),
+        ("rejected", fired.rejected as u64),
+        ("skipped_overlap", fired.skipped as u64),
+        ("missed", fired.missed),
+    ] {
+        app.metrics.add(Count::Fires(outcome), count);
     }
     if fired.jobs > 0 {
         app.signals.worker.notify_one();

@@ -137,6 +137,14 @@ impl Key {
     }
 }
 
+/// The id of the key that a value was sealed under, as [`Keyring::key_id`] writes it; nothing where it is none.
+#[must_use]
+pub fn sealed_under(sealed: &[u8]) -> Option<String> {
+    let (version, rest) = sealed.split_first()?;
+    let (id, _) = rest.split_first_chunk::<KEY_ID_BYTES>()?;
+    (*version == VERSION).then(|| hex(id))
+}
+
 /// The server's secret keys: the first seals, all of them open.
 pub struct Keyring {
     first: Key,
@@ -306,6 +314,15 @@ impl Keyring {
         std::iter::once(&self.first)
             .chain(&self.others)
             .any(|key| hex(&key.id) == key_id)
+    }
+
+    /// The ids of all of them, the one that seals first.
+    #[must_use]
+    pub fn key_ids(&self) -> Vec<String> {
+        std::iter::once(&self.first)
+            .chain(&self.others)
+            .map(|key| hex(&key.id))
+            .collect()
     }
 
     /// The id of the key that seals, 8 hexadecimal digits of its SHA-256: for health pages and logs.

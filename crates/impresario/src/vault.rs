@@ -1,7 +1,7 @@
 //! Secrets on their way into the store and out of it: sealed for the row they stand in, opened only where they are
 //! used.
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use uuid::Uuid;
 
 use crate::{
@@ -19,6 +19,17 @@ pub fn seal(keyring: &Keyring, ids: &Ids, tenant: TenantId, id: Uuid, plain: &st
         id: SecretId(id),
         sealed: keyring.seal(ids, &cell(&tenant, &row), plain),
     }
+}
+
+/// Seals what was opened anew, for the same row: under the first key.
+#[must_use]
+pub fn seal_again(
+    keyring: &Keyring,
+    ids: &Ids,
+    (tenant, id): (TenantId, Uuid),
+    plain: &SecretString,
+) -> Vec<u8> {
+    seal(keyring, ids, tenant, id, plain.expose_secret()).sealed
 }
 
 /// Opens the tenant's secret of this row.

@@ -204,6 +204,11 @@ impl Fields {
     }
 
     /// An RFC 3339 instant.
+    pub fn required_instant(&mut self, name: &'static str) -> Option<Timestamp> {
+        self.required_with(name, |value| values::instant(&value))
+    }
+
+    /// An RFC 3339 instant.
     pub fn optional_instant(&mut self, name: &'static str) -> Option<Timestamp> {
         self.optional_with(name, |value| values::instant(&value))
     }

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     app::App,
     domain::{CredentialId, Job, JobId, JobStatus, Launch, NewJob, ScheduleId, TenantId, rfc3339},
+    metrics::Count,
     params,
     secrets::Keyring,
     store::{
@@ -121,6 +122,15 @@ pub(super) fn queue_full(most: u64) -> ApiError {
     let message = format!(
         "jobs: this tenant has {most} {jobs} in the queue, the most its quota allows; come back when some have begun to run, \
          cancel some, or ask the operator for more"
+    );
+    ApiError::too_many_requests(message, QUEUE_WAIT)
+}
+
+/// So many jobs at once are more than the tenant's quota has room for.
+pub(super) fn no_room(wanted: u64, most: u64) -> ApiError {
+    let message = format!(
+        "jobs: there is no room for {wanted} more in the queue: this tenant's quota allows {most} there; ask for a part of them, come \
+         back when some have begun to run, or ask the operator for more"
     );
     ApiError::too_many_requests(message, QUEUE_WAIT)
 }
@@ -290,6 +300,7 @@ pub(super) async fn cancel(
         CancelOutcome::Unknown => Err(not_found(id)),
         CancelOutcome::Finished(job) => Err(conflict(&job)),
         CancelOutcome::Cancelled(_) => {
+            app.metrics.add(Count::Jobs("cancelled", String::new()), 1);
             // Another job of its schedule may have waited for it.
             app.signals.worker.notify_one();
             app.signals.scheduler.notify_one();

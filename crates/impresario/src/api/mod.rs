@@ -22,6 +22,7 @@ mod json;
 pub mod key_uses;
 pub mod layers;
 mod logs;
+mod metrics;
 mod page;
 pub mod rate;
 mod reference;

@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::{
     Extension, Router,
+    middleware::from_fn_with_state,
     routing::{any, get, post},
 };
 use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ApiError, BodyLimit, Front, api_keys, credentials, deployments, front, health, jobs, logs, ok, reference,
-    schedules, tenant, webhooks, workflows,
+    ApiError, BodyLimit, Front, api_keys, credentials, deployments, front, health, jobs, logs, metrics, ok,
+    reference, schedules, tenant, webhooks, workflows,
 };
 use crate::{app::App, config::Role};
 
@@ -29,14 +30,16 @@ pub fn router(app: Arc<App>, tasks: TaskTracker) -> Router {
     let router = routes
         .route("/health/live", get(health::live))
         .route("/health/ready", get(health::ready))
-        .with_state(app);
-    front(router, around)
+        .route("/metrics", get(metrics::show))
+        .with_state(Arc::clone(&app));
+    front(router, around).layer(from_fn_with_state(app, metrics::count))
 }
 
 /// What a node answers that leaves the operations to others.
 fn elsewhere() -> Router<Arc<App>> {
     let refuse = async || {
-        let message = "this node has not the role api and answers its health alone: ask another node";
+        let message =
+            "this node has not the role api and answers its health and its metrics alone: ask another node";
         ApiError::not_found(message)
     };
     Router::new()
@@ -59,6 +62,7 @@ fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
         .route("/v1/schedules/preview", post(schedules::preview))
         .route("/v1/schedules/trigger", post(schedules::trigger))
         .route("/v1/schedules/history", post(schedules::history))
+        .route("/v1/schedules/backfill", post(schedules::backfill))
         .route("/v1/deployments/create", post(deployments::create).layer(bundle))
         .route("/v1/deployments/sync", post(deployments::sync))
         .route("/v1/deployments/list", post(deployments::list))
@@ -75,6 +79,7 @@ fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
         .route("/v1/webhooks/update", post(webhooks::update))
         .route("/v1/webhooks/delete", post(webhooks::delete))
         .route("/v1/webhooks/deliveries", post(webhooks::deliveries))
+        .route("/v1/webhooks/redeliver", post(webhooks::redeliver))
         .route("/v1/credentials/create", post(credentials::create))
         .route("/v1/credentials/upsert", post(credentials::upsert))
         .route("/v1/credentials/list", post(credentials::list))

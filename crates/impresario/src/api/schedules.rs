@@ -1,6 +1,7 @@
 //! `schedules/*`: here what makes, shows, changes and ends a schedule; [`input`] reads what create and update have in
 //! common, [`extras`] has the routes beside them.
 
+mod backfill;
 mod behaviour;
 mod extras;
 mod input;
@@ -11,8 +12,11 @@ use axum::{extract::State, response::Response};
 use impresario_api as wire;
 use serde_json::Map;
 
-pub(super) use self::extras::{history, preview, trigger};
 use self::input::Patch;
+pub(super) use self::{
+    backfill::backfill,
+    extras::{history, preview, trigger},
+};
 use super::{ApiError, Fields, Flaw, auth::Tenant, ok, page, run_input, values};
 use crate::{
     app::App,

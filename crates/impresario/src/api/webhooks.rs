@@ -5,16 +5,16 @@ use std::sync::Arc;
 use axum::{extract::State, response::Response};
 use impresario_api as wire;
 use secrecy::ExposeSecret;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{ApiError, Fields, Flaw, Patch, auth::Tenant, fields, ok, page, run_input, values};
 use crate::{
     app::App,
     delivery::sign,
-    domain::{DEFAULT_EVENTS, EVENTS, EndpointId, JobId, ScheduleId, rfc3339},
+    domain::{DEFAULT_EVENTS, DeliveryId, EVENTS, EndpointId, JobId, ScheduleId, rfc3339},
     spelling::nearest,
     store::ops::{
-        deliveries::{self, DeliveryFilter, DeliveryView},
+        deliveries::{self, DeliveryFilter, DeliveryView, RedeliverOutcome},
         webhooks::{self, Endpoint, EndpointChange},
     },
 };
@@ -227,24 +227,66 @@ pub(super) async fn deliveries(
         })
         .await?;
     let (found, next_cursor) = page::cut(found, limit, |delivery| (delivery.created_at, delivery.id.0));
-    let deliveries: Vec<Value> = found.iter().map(delivery_view).collect();
-    Ok(ok(json!({"deliveries": deliveries, "next_cursor": next_cursor})))
+    Ok(ok(wire::DeliveryList {
+        deliveries: found.into_iter().map(delivery_view).collect(),
+        next_cursor,
+    }))
 }
 
-fn delivery_view(delivery: &DeliveryView) -> Value {
-    json!({
-        "delivery_id": delivery.id,
-        "job_id": delivery.job,
-        "schedule_id": delivery.schedule,
-        "webhook_endpoint_id": delivery.endpoint,
-        "url": delivery.url,
-        "event": delivery.event,
-        "status": delivery.status,
-        "attempts": delivery.attempts,
-        "next_attempt_at": delivery.next_attempt_at.map(rfc3339),
-        "created_at": rfc3339(delivery.created_at),
-        "last_status_code": delivery.last_status,
-        "last_latency_ms": delivery.last_latency_ms,
-        "last_error": delivery.last_error,
-    })
+fn delivery_view(delivery: DeliveryView) -> wire::Delivery {
+    wire::Delivery {
+        delivery_id: delivery.id.to_string(),
+        job_id: delivery.job.map(|id| id.to_string()),
+        schedule_id: delivery.schedule.map(|id| id.to_string()),
+        webhook_endpoint_id: delivery.endpoint.map(|id| id.to_string()),
+        url: delivery.url,
+        event: delivery.event,
+        status: delivery.status,
+        attempts: delivery.attempts,
+        next_attempt_at: delivery.next_attempt_at.map(rfc3339),
+        created_at: rfc3339(delivery.created_at),
+        last_status_code: delivery.last_status,
+        last_latency_ms: delivery.last_latency_ms,
+        last_error: delivery.last_error,
+    }
+}
+
+/// Sends what was delivered, given up or waits once more, from now on.
+pub(super) async fn redeliver(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("delivery_id").map(DeliveryId);
+    let id = input.finish_with(|| id)?;
+    let clock = app.clock.clone();
+    let outcome = app
+        .store
+        .write("redeliver", move |tx| {
+            deliveries::redeliver(tx, tenant.0, id, || clock.now())
+        })
+        .await?;
+    let refused = match outcome {
+        RedeliverOutcome::Due => {
+            app.signals.outbox.notify_one();
+            return Ok(done(
+                "the delivery is due now; webhooks/deliveries shows how it goes",
+            ));
+        }
+        RedeliverOutcome::Unknown => {
+            let message = format!("delivery_id: there is no delivery {id}");
+            return Err(ApiError::not_found(message));
+        }
+        RedeliverOutcome::UnderWay => {
+            format!("delivery: an attempt of {id} is under way; ask again when it has ended")
+        }
+        RedeliverOutcome::EndpointDeleted(endpoint) => format!(
+            "delivery: the webhook endpoint {endpoint}, to which {id} went, has been deleted; nothing more is sent there"
+        ),
+        RedeliverOutcome::EndpointInactive(endpoint) => format!(
+            "delivery: the webhook endpoint {endpoint}, to which {id} goes, is not active; make it active first \
+             (webhooks/update with \"active\": true)"
+        ),
+    };
+    Err(ApiError::conflict(refused))
 }

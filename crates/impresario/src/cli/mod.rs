@@ -6,6 +6,7 @@ mod backup;
 mod copy;
 mod database;
 mod schedules;
+mod secrets;
 mod telemetry;
 
 use std::{io::Write, process::ExitCode};
@@ -48,6 +49,9 @@ enum Command {
     Restored(backup::RestoredOptions),
     /// Copy everything from the embedded database to one on PostgreSQL, or back, and go on there
     Copy(copy::CopyOptions),
+    /// Which keys secrets are sealed under, and how to change them
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
     /// Schedules as code: keep a server's schedules in a file
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
@@ -71,6 +75,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Backup(options) => done(backup::backup(&cli.flags, options).await),
         Command::Restored(options) => done(backup::restored(&cli.flags, options).await),
         Command::Copy(options) => done(copy::copy(&cli.flags, options).await),
+        Command::Secrets(command) => done(secrets::secrets(&cli.flags, command).await),
         Command::Schedules(command) => schedules::run(command).await,
     };
     match outcome {

@@ -16,6 +16,7 @@ use super::{
 use crate::{
     app::App,
     background::{self, Next},
+    metrics::Count,
     store::{
         self, StoreError,
         ops::{
@@ -143,6 +144,14 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
     };
     let after = after(app, delivery, &result, app.clock.now());
     let record = record(at, result);
+    app.metrics.add(
+        Count::Attempts(match after {
+            AfterAttempt::Delivered => "delivered",
+            AfterAttempt::Retry(_) => "to_be_retried",
+            AfterAttempt::GiveUp => "given_up",
+        }),
+        1,
+    );
     match (after, &record.error) {
         (AfterAttempt::GiveUp, Some((class, error))) => {
             tracing::warn!(delivery = %delivery.id, job = ?delivery.job, %class, %error, "delivery given up");
@@ -216,7 +225,8 @@ fn after(app: &App, delivery: &DueDelivery, result: &AttemptResult, now: Timesta
     if result.delivered() {
         return AfterAttempt::Delivered;
     }
-    let delay = backoff::next_delay(delivery.attempts + 1, result.retry_after, app.ids.unit());
+    let of_this_round = delivery.attempts.saturating_sub(delivery.earlier_attempts) + 1;
+    let delay = backoff::next_delay(of_this_round, result.retry_after, app.ids.unit());
     let Some(delay) = delay else {
         return AfterAttempt::GiveUp;
     };

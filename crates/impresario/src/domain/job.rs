@@ -149,6 +149,8 @@ pub struct Job {
     pub callback: Option<(String, SecretId)>,
     /// Send no callback at all.
     pub skip_callbacks: bool,
+    /// Whether its owner has asked for it (`schedules/backfill`): then it says nothing of how its schedule fares.
+    pub backfill: bool,
     /// When it was created.
     pub created_at: Timestamp,
     /// When a worker last took it.

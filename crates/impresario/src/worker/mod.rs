@@ -69,6 +69,7 @@ pub async fn recover(app: &App) -> store::Result<()> {
             ops::jobs::recover(tx, &Moment::at(now, &ids))
         })
         .await?;
+    app.metrics.settled(&recovered);
     if killed > 0 || recovered != ops::jobs::Recovered::default() {
         tracing::warn!(
             processes_killed = killed,

@@ -11,6 +11,7 @@ use crate::{
     app::App,
     builds::without_server_paths,
     domain::{Ending, Job, WorkflowLaunch},
+    metrics::Count,
     runner::{RunEvent, RunFailure, RunOutcome, RunRequest},
     store::{
         self,
@@ -82,6 +83,10 @@ fn internal(message: &str) -> Ending {
 /// Tries until the store takes it: a run that has ended must not stay open because the disk was full for a minute.
 async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
     let status = ending.status();
+    let class = match &ending {
+        Ending::Failed { class, .. } => class.clone(),
+        Ending::Completed(_) | Ending::Cancelled => String::new(),
+    };
     let mut tries = 0;
     loop {
         let (id, lease, ending) = (job.id, token.to_owned(), ending.clone());
@@ -99,6 +104,11 @@ async fn finish(app: &App, job: &Job, token: &str, ending: Ending) {
             .await;
         match finished {
             Ok(true) => {
+                let ended = match hopeless {
+                    true => Count::Jobs("failed", "internal".to_owned()),
+                    false => Count::Jobs(status.as_str(), class),
+                };
+                app.metrics.add(ended, 1);
                 tracing::info!(job = %id, workflow = %job.workflow, status = status.as_str(), hopeless, "job ended");
                 return;
             }

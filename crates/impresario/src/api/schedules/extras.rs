@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
+use impresario_api as wire;
 use impresario_cron::Zone;
-use serde_json::{Value, json};
 
 use super::{
     super::{ApiError, Fields, Flaw, auth::Tenant, ok, page, run_input},
@@ -64,9 +64,11 @@ pub(in crate::api) async fn trigger(
     {
         CreateOutcome::Created(job) => {
             app.signals.worker.notify_one();
-            Ok(ok(
-                json!({"success": true, "job_id": job.id, "status": job.status.as_str()}),
-            ))
+            Ok(ok(wire::TriggeredJob {
+                success: true,
+                job_id: job.id.to_string(),
+                status: job.status.as_str().to_owned(),
+            }))
         }
         CreateOutcome::QuotaReached(most) => Err(super::super::jobs::queue_full(most)),
         _ => Err(ApiError::not_found("workflow: it has just been deleted")),
@@ -100,24 +102,24 @@ pub(in crate::api) async fn history(
         .get(limit)
         .and_then(|_| rows.get(limit.checked_sub(1)?))
         .map(|row| row.fire_at.as_millisecond().to_string());
-    let fires: Vec<Value> = rows.iter().take(limit).map(shown).collect();
-    Ok(ok(json!({"fires": fires, "next_cursor": next_cursor})))
+    let fires = rows.into_iter().take(limit).map(shown).collect();
+    Ok(ok(wire::FireList { fires, next_cursor }))
 }
 
 /// A row of the ledger as the answer shows it.
-fn shown(row: &LedgerRow) -> Value {
-    json!({
-        "fire_at": rfc3339(row.fire_at),
-        "due_at": rfc3339(row.due_at),
-        "fired_at": rfc3339(row.recorded_at),
-        "outcome": row.outcome,
-        "reason": row.reason,
-        "job_id": row.job,
-        "job_status": row.job_status,
-        "missed": row.missed,
-        "missed_until": row.missed_until.map(rfc3339),
-        "error": row.error,
-    })
+fn shown(row: LedgerRow) -> wire::Fire {
+    wire::Fire {
+        fire_at: rfc3339(row.fire_at),
+        due_at: rfc3339(row.due_at),
+        fired_at: rfc3339(row.recorded_at),
+        outcome: row.outcome,
+        reason: row.reason,
+        job_id: row.job.map(|id| id.to_string()),
+        job_status: row.job_status,
+        missed: row.missed,
+        missed_until: row.missed_until.map(rfc3339),
+        error: row.error,
+    }
 }
 
 /// An expression in plain English, and its next fires.
@@ -148,19 +150,20 @@ pub(in crate::api) async fn preview(
             .checked_sub(jiff::SignedDuration::from_millis(1))
             .unwrap_or(start);
     }
-    let fires: Vec<Value> = pattern
+    let fires = pattern
         .fires_after(from)
         .take_while(|fire| end_at.is_none_or(|end| fire.at < end))
         .take(count as usize)
-        .map(|fire| {
-            let dst = fire.dst.map(|dst| dst.as_str());
-            json!({"at": rfc3339(fire.at), "local": pattern.local(fire.at), "dst": dst})
+        .map(|fire| wire::PreviewedFire {
+            at: rfc3339(fire.at),
+            local: pattern.local(fire.at),
+            dst: fire.dst.map(|dst| dst.as_str().to_owned()),
         })
         .collect();
-    Ok(ok(json!({
-        "description": pattern.describe(),
-        "timezone": pattern.zone(),
-        "fires": fires,
-        "tzdb_version": Zone::tzdb_version(),
-    })))
+    Ok(ok(wire::SchedulePreview {
+        description: pattern.describe(),
+        timezone: pattern.zone().to_owned(),
+        fires,
+        tzdb_version: Some(Zone::tzdb_version().to_owned()),
+    }))
 }

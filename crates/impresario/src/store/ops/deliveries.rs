@@ -1,13 +1,17 @@
 //! The outbox: one row per event and receiver, and one per attempt.
 
 mod list;
+mod redeliver;
 
 use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
 
-pub use self::list::{DeliveryFilter, DeliveryView, list};
+pub use self::{
+    list::{DeliveryFilter, DeliveryView, list},
+    redeliver::{RedeliverOutcome, redeliver},
+};
 use super::{Lease, Moment, lease};
 use crate::domain::{DeliveryId, JobId, Receiver, ScheduleId, SecretId, TenantId};
 use crate::store::{
@@ -36,6 +40,8 @@ pub struct DueDelivery {
     pub body: String,
     /// How many attempts were made.
     pub attempts: u32,
+    /// How many of them belong to earlier rounds: the back-off begins anew when somebody asks for another one.
+    pub earlier_attempts: u32,
 }
 
 /// An attempt, as it is recorded.
@@ -111,6 +117,7 @@ fn due(row: &Row<'_>) -> Result<DueDelivery> {
         event: row.get("event")?,
         body: row.get("body")?,
         attempts: row.get("attempts")?,
+        earlier_attempts: row.get("earlier_attempts")?,
     })
 }
 
@@ -222,7 +229,8 @@ fn take(
     let Some(url) = receiver else {
         return Ok(Place::Free);
     };
-    let sql = "SELECT id, tenant_id, job_id, url, secret_id, event, body, attempts FROM deliveries
+    let sql = "SELECT id, tenant_id, job_id, url, secret_id, event, body, attempts, earlier_attempts
+               FROM deliveries
                WHERE tenant_id = $1 AND url = $2 AND status = 'pending' AND lease_token IS NULL
                  AND next_attempt_at <= $3
                ORDER BY next_attempt_at, id LIMIT 1";

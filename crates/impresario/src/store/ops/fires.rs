@@ -1,5 +1,6 @@
 //! The heart: due schedules become ledger rows and jobs, and their cursors move, in one transaction.
 
+mod backfill;
 mod catch_up;
 mod ledger;
 #[cfg(test)]
@@ -14,6 +15,7 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::{
+    backfill::{BackfillOutcome, MOST_BACKFILLED, backfill},
     catch_up::{any_ready, catch_up, wake_all},
     ledger::{LedgerRow, history},
     realign::{Realigned, realign},
@@ -51,6 +53,8 @@ pub struct Fired {
     pub rejected: usize,
     /// Fires that their overlap policy skipped.
     pub skipped: usize,
+    /// Instants that were written down as missed.
+    pub missed: u64,
     /// Schedules that were left to the next pass, because something that they need is locked.
     pub left: usize,
     /// Schedules that make up for nothing yet, because their tenant's queue is full.
@@ -82,7 +86,11 @@ enum Outcome {
 
 impl Fired {
     /// Counts an outcome, and takes a schedule that failed for its row out of the way.
-    fn note(&mut self, tx: &mut Tx<'_>, id: String, outcome: Result<Outcome>) -> Result<()> {
+    fn note(&mut self, tx: &mut Tx<'_>, id: String, outcome: Result<(Outcome, u64)>) -> Result<()> {
+        let outcome = outcome.map(|(outcome, missed)| {
+            self.missed += missed;
+            outcome
+        });
         let reason = match outcome {
             Ok(Outcome::Unreadable(fault)) => fault,
             Err(error) if error.is_of_the_row() => error.to_string(),
@@ -141,21 +149,21 @@ pub fn fire_due(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fi
         let outcome = tx.isolated(|tx| {
             let schedule = schedule?;
             if let Some(fault) = schedule.draft.timing.pattern.fault() {
-                return Ok(Outcome::Unreadable(fault.to_owned()));
+                return Ok((Outcome::Unreadable(fault.to_owned()), 0));
             }
             if schedule.is_misplaced() {
                 // By the rules of another version's time zones: a node of that version has put it there.
                 return realign::put_back(tx, &schedule, false, (moment.now, SignedDuration::ZERO))
-                    .map(|_| Outcome::Nothing);
+                    .map(|_| (Outcome::Nothing, 0));
             }
             let Some(plan) = schedule.plan(moment.now) else {
                 // Its cursor was where nothing is owed, or not yet: it must not be looked at again and again.
                 let cursor = schedule.first_owed(moment.now);
-                return schedules::move_cursor(tx, &schedule, cursor).map(|()| Outcome::Nothing);
+                return schedules::move_cursor(tx, &schedule, cursor).map(|()| (Outcome::Nothing, 0));
             };
             let target = target(tx, &schedule)?;
             if plan.fire_at.is_some() && target.is_some_and(|target| target.is_unchecked(&schedule)) {
-                return Ok(Outcome::Unchecked(schedule.id));
+                return Ok((Outcome::Unchecked(schedule.id), 0));
             }
             fire(tx, &schedule, plan, target, moment)
         })?;
@@ -213,32 +221,34 @@ fn target(tx: &mut Tx<'_>, schedule: &Schedule) -> Result<Option<Target>> {
     })
 }
 
-/// Carries out one schedule's plan.
+/// Carries out one schedule's plan; says how many instants were missed as well.
 fn fire(
     tx: &mut Tx<'_>,
     schedule: &Schedule,
     plan: FirePlan,
     target: Option<Target>,
     moment: &Moment<'_>,
-) -> Result<Outcome> {
+) -> Result<(Outcome, u64)> {
     // First: what follows may end in the schedule's disabling itself, which asks what is due.
     let next = realign::not_on_record(tx, schedule, plan.next)?;
     schedules::move_cursor(tx, schedule, next)?;
-    let mut passed = 0;
-    for missed in plan.missed {
-        passed += missed_now(tx, schedule, missed, moment)?;
+    let mut missed = 0;
+    for range in plan.missed {
+        missed += missed_now(tx, schedule, range, moment)?;
     }
-    if schedule.draft.policies.misfire != MisfirePolicy::FireOnce {
+    let passed = match schedule.draft.policies.misfire {
+        MisfirePolicy::FireOnce => missed,
         // Its fire stands for nothing but itself.
-        passed = 0;
-    }
+        MisfirePolicy::Skip | MisfirePolicy::FireAll => 0,
+    };
     if let Some(owed) = plan.owed {
         catch_up::owe(tx, schedule, owed, moment)?;
     }
-    match plan.fire_at {
-        Some(at) => fire_instant(tx, schedule, (at, passed), target, Kind::Live, moment),
-        None => Ok(Outcome::Nothing),
-    }
+    let outcome = match plan.fire_at {
+        Some(at) => fire_instant(tx, schedule, (at, passed), target, Kind::Live, moment)?,
+        None => Outcome::Nothing,
+    };
+    Ok((outcome, missed))
 }
 
 /// Writes down what was missed, and tells who wants to know.
@@ -257,11 +267,12 @@ fn missed_now(tx: &mut Tx<'_>, schedule: &Schedule, missed: Missed, moment: &Mom
     Ok(count)
 }
 
-/// Whether an instant fires when it comes, or is made up for.
+/// Whether an instant fires when it comes, or is made up for: by its misfire policy, or because its owner asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Live,
     CatchUp,
+    Backfill,
 }
 
 /// Fires one instant that stands for `missed` others as well: a job, or the reason why there is none.
@@ -276,7 +287,7 @@ fn fire_instant(
     let due_at = match kind {
         Kind::Live => schedule.due_at(at),
         // It was missed: a share of the spread that a change or a clock has put ahead has no part in it.
-        Kind::CatchUp => schedule.due_at(at).min(moment.now),
+        Kind::CatchUp | Kind::Backfill => schedule.due_at(at).min(moment.now),
     };
     if let Some(missed) = ledger::missed_around(tx, schedule.id, at)? {
         if missed.written_off {
@@ -300,7 +311,7 @@ fn fire_instant(
     let policy = schedule.draft.policies.overlap;
     let admission = match kind {
         // Whether it may fire was asked before.
-        Kind::CatchUp => Admission::Start,
+        Kind::CatchUp | Kind::Backfill => Admission::Start,
         Kind::Live if policy == OverlapPolicy::Allow => Admission::Start,
         Kind::Live => policy.admit(unfinished(tx, schedule.id)?),
     };
@@ -355,9 +366,9 @@ fn create_job(
 ) -> Result<()> {
     tx.execute_one(
         "INSERT INTO jobs (id, tenant_id, schedule_id, fire_at, workflow_id, workflow, deployment_id, params,
-           launch, callback_url, callback_secret_id, skip_callbacks, status, created_at, held, catch_up)
+           launch, callback_url, callback_secret_id, skip_callbacks, status, created_at, held, catch_up, backfill)
          SELECT $1, s.tenant_id, s.id, $2, $5, s.workflow, $6, s.params,
-           s.launch, s.callback_url, s.callback_secret_id, s.skip_callbacks, 'queued', $3, $7, $8
+           s.launch, s.callback_url, s.callback_secret_id, s.skip_callbacks, 'queued', $3, $7, $8, $9
          FROM schedules s WHERE s.id = $4",
         params![
             job,
@@ -367,15 +378,17 @@ fn create_job(
             target.workflow,
             target.deployment,
             held,
-            kind == Kind::CatchUp
+            kind == Kind::CatchUp,
+            kind == Kind::Backfill,
         ],
     )
 }
 
-/// The jobs of a schedule's fires that are not finished.
+/// The jobs of a schedule's fires that are not finished, without those that somebody has asked for.
 fn unfinished(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<Unfinished> {
     let sql = "SELECT held, COUNT(*) AS jobs, CAST(SUM(catch_up) AS BIGINT) AS catching_up FROM jobs
-               WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') GROUP BY held";
+               WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') AND backfill = 0
+               GROUP BY held";
     let found = tx.query(sql, params![schedule], |row| {
         Ok((
             row.get::<bool>("held")?,

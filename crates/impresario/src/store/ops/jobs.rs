@@ -33,7 +33,7 @@ use crate::store::{
 
 const SELECT: &str = "SELECT j.id, j.tenant_id, j.schedule_id, j.fire_at, j.workflow_id, j.workflow, j.deployment_id,
     d.bundle_sha256, j.params, j.launch, j.nonce, j.status, j.attempt, j.result, j.error, j.stack, j.failure_class,
-    j.callback_url, j.callback_secret_id, j.skip_callbacks, j.created_at, j.started_at, j.completed_at
+    j.callback_url, j.callback_secret_id, j.skip_callbacks, j.backfill, j.created_at, j.started_at, j.completed_at
   FROM jobs j JOIN deployments d ON d.id = j.deployment_id";
 
 fn read(row: &Row<'_>) -> Result<Job> {
@@ -61,6 +61,7 @@ fn read(row: &Row<'_>) -> Result<Job> {
         failure_class: row.get("failure_class")?,
         callback: url.zip(secret),
         skip_callbacks: row.get("skip_callbacks")?,
+        backfill: row.get("backfill")?,
         created_at: row.get("created_at")?,
         started_at: row.get("started_at")?,
         completed_at: row.get("completed_at")?,

@@ -10,6 +10,7 @@ mod fair;
 pub mod fires;
 #[cfg(test)]
 mod fixture;
+pub mod gauges;
 pub mod jobs;
 mod lease;
 mod lock;

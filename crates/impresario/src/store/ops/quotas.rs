@@ -124,6 +124,21 @@ pub(super) fn no_room_for_schedule(tx: &mut Tx<'_>, tenant: TenantId) -> Result<
     full(tx, (sql, params![tenant, most]), most)
 }
 
+/// The quota of jobs in the queue, where there is no room for so many more.
+pub(super) fn no_room_for_jobs(tx: &mut Tx<'_>, tenant: TenantId, more: u64) -> Result<Option<u64>> {
+    let Some(most) = locked(tx, tenant, Kind::QueuedJobs)? else {
+        return Ok(None);
+    };
+    let sql = "SELECT COUNT(*) AS counted FROM
+                 (SELECT id FROM jobs WHERE status = 'queued' AND tenant_id = $1 LIMIT $2) AS counted";
+    let counted: Option<u64> = tx.query_opt(sql, params![tenant, most], |row| row.get("counted"))?;
+    let fits = counted
+        .unwrap_or(0)
+        .checked_add(more)
+        .is_some_and(|sum| sum <= most);
+    Ok(Some(most).filter(|_| !fits))
+}
+
 /// The quota of jobs in the queue, where a tenant has used all of it. Those that `replaced` has in the queue do not count:
 /// they are about to leave it.
 pub(super) fn no_room_for_job(

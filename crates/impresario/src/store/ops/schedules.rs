@@ -254,7 +254,7 @@ pub fn by_id(tx: &mut Tx<'_>, id: ScheduleId) -> Result<Option<Schedule>> {
 }
 
 /// A schedule with everything that was due by now in the ledger.
-fn settled(
+pub(super) fn settled(
     tx: &mut Tx<'_>,
     tenant: TenantId,
     id: ScheduleId,

@@ -76,8 +76,9 @@ fn here(tx: &mut Tx<'_>) -> Result<Option<String>> {
 /// What the database says of the secret key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyState {
-    /// The id of the key that the newest secrets are sealed under, once a server has said it.
-    pub recorded: Option<String>,
+    /// The ids of the keys that no server may be without, once one has said it: of the one that the newest secrets are
+    /// sealed under, and after it of those that older ones still are.
+    pub recorded: Vec<String>,
     /// Whether anything is sealed at all.
     pub has_secrets: bool,
 }
@@ -87,7 +88,7 @@ pub struct KeyState {
 /// # Errors
 /// What the engine refuses.
 pub fn key_state(tx: &mut Tx<'_>) -> Result<KeyState> {
-    let recorded = get(tx, KEY_ID)?;
+    let recorded = get(tx, KEY_ID)?.map(|ids| listed(&ids)).unwrap_or_default();
     let one = tx.query_opt("SELECT id FROM secrets LIMIT 1", &[], |_| Ok(()))?;
     Ok(KeyState {
         recorded,
@@ -108,25 +109,29 @@ pub fn instance(tx: &mut Tx<'_>) -> Result<Option<String>> {
     }
 }
 
-/// Writes down the id of the key that secrets are sealed under, where none is on record; says which one is. Of several
+fn listed(ids: &str) -> Vec<String> {
+    ids.split(',').map(str::to_owned).collect()
+}
+
+/// Writes down the id of the key that secrets are sealed under, where none is on record; says which are. Of several
 /// nodes that begin at once the first is right.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn claim_key(tx: &mut Tx<'_>, key_id: &str) -> Result<Option<String>> {
+pub fn claim_key(tx: &mut Tx<'_>, key_id: &str) -> Result<Vec<String>> {
     tx.execute(
         "INSERT INTO settings (name, value) VALUES ($1, $2) ON CONFLICT (name) DO NOTHING",
         params![KEY_ID, key_id],
     )?;
-    get(tx, KEY_ID)
+    Ok(get(tx, KEY_ID)?.map(|ids| listed(&ids)).unwrap_or_default())
 }
 
-/// Writes down the id of the key that secrets are sealed under from now on.
+/// Writes down the ids of the keys that no server may be without from now on: first the one that secrets are sealed under.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn record_key(tx: &mut Tx<'_>, key_id: &str) -> Result<()> {
-    set(tx, KEY_ID, key_id)
+pub fn record_keys(tx: &mut Tx<'_>, key_ids: &[String]) -> Result<()> {
+    set(tx, KEY_ID, &key_ids.join(","))
 }
 
 /// The version of the time zones' rules that the database was last used with.

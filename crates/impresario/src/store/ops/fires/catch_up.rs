@@ -70,7 +70,7 @@ pub fn catch_up(tx: &mut Tx<'_>, moment: &Moment<'_>, limit: usize) -> Result<Fi
     for one in ready {
         let outcome = tx.isolated(|tx| match claim(tx, &one)? {
             Some(owed) => fire_next(tx, &owed, moment),
-            None => Ok(Outcome::Nothing),
+            None => Ok((Outcome::Nothing, 0)),
         })?;
         fired.note(tx, one.schedule.to_string(), outcome)?;
     }
@@ -88,13 +88,13 @@ fn claim(tx: &mut Tx<'_>, seen: &CatchUp) -> Result<Option<CatchUp>> {
     Ok(from.map(|from| CatchUp { from, ..*seen }))
 }
 
-fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Outcome> {
+fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<(Outcome, u64)> {
     let Some(schedule) = schedules::by_id(tx, owed.schedule)? else {
         forget(tx, owed)?;
-        return Ok(Outcome::Nothing);
+        return Ok((Outcome::Nothing, 0));
     };
     if let Some(fault) = schedule.draft.timing.pattern.fault() {
-        return Ok(Outcome::Unreadable(fault.to_owned()));
+        return Ok((Outcome::Unreadable(fault.to_owned()), 0));
     }
     let policy = schedule.draft.policies.overlap;
     let may = policy.admits_catch_up(unfinished(tx, schedule.id)?);
@@ -104,11 +104,11 @@ fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Out
     let is_ahead = owed.from > moment.now;
     if is_ahead && tx.dialect() == Dialect::Postgres {
         // The clock of the node that put it down is a little ahead of this one: its turn comes.
-        return let_others_go_first(tx, owed, moment).map(|()| Outcome::Nothing);
+        return let_others_go_first(tx, owed, moment).map(|()| (Outcome::Nothing, 0));
     }
     if !may || oldest != Some(owed.until) || is_ahead {
         sleep(tx, owed)?;
-        return Ok(Outcome::Nothing);
+        return Ok((Outcome::Nothing, 0));
     }
     if let Some(range) = outside_window(&schedule, owed, moment.now) {
         go_on(tx, &schedule, owed, (range.until, range.count), moment)?;
@@ -116,18 +116,19 @@ fn fire_next(tx: &mut Tx<'_>, owed: &CatchUp, moment: &Moment<'_>) -> Result<Out
             range,
             reason: MissedReason::OutsideCatchUp,
         };
-        return missed_now(tx, &schedule, missed, moment).map(|_| Outcome::Nothing);
+        return missed_now(tx, &schedule, missed, moment).map(|missed| (Outcome::Nothing, missed));
     }
     let target = target(tx, &schedule)?;
     if target.is_some_and(|target| target.is_unchecked(&schedule)) {
-        return Ok(Outcome::Unchecked(schedule.id));
+        return Ok((Outcome::Unchecked(schedule.id), 0));
     }
     if quotas::no_room_for_job(tx, schedule.tenant, None)?.is_some() {
-        return let_others_go_first(tx, owed, moment).map(|()| Outcome::Waits);
+        return let_others_go_first(tx, owed, moment).map(|()| (Outcome::Waits, 0));
     }
     // The place in the list first: the fire may end in the schedule's disabling itself.
     go_on(tx, &schedule, owed, (owed.from, 1), moment)?;
-    fire_instant(tx, &schedule, (owed.from, 0), target, Kind::CatchUp, moment)
+    let outcome = fire_instant(tx, &schedule, (owed.from, 0), target, Kind::CatchUp, moment)?;
+    Ok((outcome, 0))
 }
 
 /// It stays on the list, behind all others.

@@ -45,6 +45,24 @@ pub(super) fn note_job(
     )
 }
 
+/// Notes the job that somebody has asked for an instant that had none: in its row, where it has one.
+pub(super) fn note_backfill(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    at: Timestamp,
+    job: JobId,
+    now: Timestamp,
+) -> Result<()> {
+    tx.execute_one(
+        "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, reason, recorded_at, job_id, due_at)
+         VALUES ($1, $2, $3, 'fired', 'backfill', $4, $5, $2)
+         ON CONFLICT (schedule_id, fire_at) DO UPDATE SET outcome = 'fired', reason = 'backfill', recorded_at = $4,
+           job_id = $5, missed = 0, error = NULL
+         WHERE fires.outcome IN ('skipped_overlap', 'rejected')",
+        params![schedule.id, at, schedule.tenant, now, job],
+    )
+}
+
 /// Notes why an instant has no job.
 pub(super) fn note_outcome(
     tx: &mut Tx<'_>,
@@ -209,31 +227,61 @@ pub(super) fn record_missed(
 ) -> Result<Vec<Range>> {
     let runs = not_in_a_row(tx, schedule, range)?;
     for run in &runs {
-        let error = match run.is_cut_short() {
-            true => format!(
-                "{}; at least {}, they are counted no further",
-                reason.describe(),
-                run.count
-            ),
-            false => reason.describe().to_owned(),
-        };
-        tx.execute(
-            "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, reason,
-               error)
-             VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7, $8) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
-            params![
-                schedule.id,
-                run.from,
-                schedule.tenant,
-                now,
-                run.count,
-                run.until,
-                reason.as_str(),
-                error
-            ],
-        )?;
+        write_missed(tx, schedule, *run, &Why::from(reason), now)?;
     }
     Ok(runs)
+}
+
+/// Why instants were missed, as a row says it; a version that knew no reasons has written none.
+#[derive(Debug, Clone)]
+pub(super) struct Why {
+    pub(super) reason: Option<String>,
+    pub(super) error: Option<String>,
+}
+
+impl From<MissedReason> for Why {
+    fn from(reason: MissedReason) -> Self {
+        Self {
+            reason: Some(reason.as_str().to_owned()),
+            error: Some(reason.describe().to_owned()),
+        }
+    }
+}
+
+/// What begins the part of `error` that says that there are more instants than were counted.
+const CUT_SHORT: &str = "; at least ";
+
+/// Writes down a range of missed instants, unless a row begins where it does.
+pub(super) fn write_missed(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    range: Range,
+    why: &Why,
+    now: Timestamp,
+) -> Result<()> {
+    let error = why.error.as_deref().map(|error| {
+        let error = error.split(CUT_SHORT).next().unwrap_or(error);
+        match range.is_cut_short() {
+            true => format!("{error}{CUT_SHORT}{}, they are counted no further", range.count),
+            false => error.to_owned(),
+        }
+    });
+    tx.execute(
+        "INSERT INTO fires (schedule_id, fire_at, tenant_id, outcome, recorded_at, missed, missed_until, reason,
+           error)
+         VALUES ($1, $2, $3, 'missed', $4, $5, $6, $7, $8) ON CONFLICT (schedule_id, fire_at) DO NOTHING",
+        params![
+            schedule.id,
+            range.from,
+            schedule.tenant,
+            now,
+            range.count,
+            range.until,
+            why.reason.clone(),
+            error
+        ],
+    )
+    .map(|_| ())
 }
 
 /// Writes down an instant that a change took back before its share of the spread was over.

@@ -1,4 +1,4 @@
-//! For any sequence of edits, outages, clock steps and outcomes: each instant of an enabled time is in exactly one row of
+//! For any sequence of edits, outages, clock steps, outcomes and backfills: each instant of an enabled time is in exactly one row of
 //! the ledger, in one range of missed ones, or among those that wait to be made up for.
 //!
 //! The instants are recomputed here by counting minutes, without the cron engine.
@@ -37,6 +37,8 @@ enum Step {
     End(usize, Outcome),
     /// The workflow is deleted, or deployed again.
     Workflow(bool),
+    /// Somebody asks for what came from so many milliseconds ago on, for so many milliseconds.
+    Backfill(i64, i64),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -82,6 +84,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
         3 => (1_usize..4, outcome).prop_map(|(count, outcome)| Step::End(count, outcome)),
         2 => (1_usize..3).prop_map(Step::Start),
         1 => any::<bool>().prop_map(Step::Workflow),
+        2 => (ms(600), ms(600)).prop_map(|(back, length)| Step::Backfill(back, length)),
     ];
     prop::collection::vec(step, 1..50)
 }
@@ -126,6 +129,8 @@ struct World {
     spans: Vec<Span>,
     /// Since when the current span runs.
     since: i64,
+    /// Since when the pattern and its bounds are what they are: what was missed before is told of by others.
+    pattern_since: i64,
     /// Whether instants count now: it is enabled, or has disabled itself and will say what it missed.
     counts: bool,
 }
@@ -155,6 +160,7 @@ impl World {
             running: Vec::new(),
             spans: Vec::new(),
             since: START,
+            pattern_since: START,
             counts: true,
         };
         world.workflow(true);
@@ -248,6 +254,9 @@ impl World {
             self.spans.push(self.span());
         }
         self.since = self.now;
+        if matches!(edit, Edit::Every(_) | Edit::Bounds(..)) {
+            self.pattern_since = self.now;
+        }
         match edit {
             Edit::Every(minutes) => self.every = *minutes,
             Edit::Bounds(from, until) => {
@@ -298,6 +307,42 @@ impl World {
         }
     }
 
+    /// Asks twice: the second time everything has a job.
+    fn backfill(&mut self, back: i64, length: i64) {
+        let from = (self.now - back).max(self.pattern_since + 1);
+        let to = (from + length).min(self.now);
+        if to <= from {
+            return;
+        }
+        let moment = Moment::at(ts(self.now), &self.ids);
+        let (who, range) = ((self.tenant, self.schedule), (ts(from), ts(to)));
+        let ask = || self.db.run(|tx| backfill(tx, who, range, &moment));
+        let told = |schedule: &Schedule| (schedule.last_fire_at, schedule.last_job_id);
+        let (first, before) = (ask(), self.stored());
+        let (second, after) = (ask(), self.stored());
+        assert_eq!(told(&before), told(&after));
+        match (first, second) {
+            (
+                BackfillOutcome::Done { jobs, already_fired },
+                BackfillOutcome::Done {
+                    jobs: again,
+                    already_fired: then,
+                },
+            ) => {
+                assert_eq!(again, [], "an instant makes one job");
+                assert_eq!(then, already_fired + jobs.len() as u64);
+            }
+            (BackfillOutcome::NoWorkflow, BackfillOutcome::NoWorkflow) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// The instants that were made up for because somebody asked: they count although nobody owed them.
+    fn backfilled(&self) -> Vec<i64> {
+        let sql = "SELECT fire_at FROM fires WHERE reason = 'backfill'";
+        self.db.run(|tx| tx.query(sql, &[], |row| row.get("fire_at")))
+    }
+
     fn take(&mut self, step: &Step) {
         match step {
             Step::Pass(ms) => {
@@ -309,6 +354,7 @@ impl World {
             Step::Start(count) => self.start(*count),
             Step::End(count, outcome) => self.end(*count, *outcome),
             Step::Workflow(deployed) => self.workflow(*deployed),
+            Step::Backfill(back, length) => self.backfill(*back, *length),
         }
     }
 
@@ -374,6 +420,7 @@ impl World {
             .iter()
             .flat_map(Span::instants)
             .filter(|at| cursor.is_none_or(|cursor| *at < ms(cursor)))
+            .chain(self.backfilled())
             .map(|at| (at, 1))
             .collect();
         let found = self.accounted(&all);

@@ -12,7 +12,7 @@ use crate::store::{
     tx::{Tx, params},
 };
 
-/// Cancels every job of the schedule's fires that is not finished and does not make up for a missed instant: at once
+/// Cancels every job of the schedule's fires that is not finished and does not make up for an instant: at once
 /// where it waits, and where it runs as soon as whoever runs it has ended it. The schedule is locked.
 pub(in crate::store::ops) fn cancel_unfinished(
     tx: &mut Tx<'_>,
@@ -23,7 +23,7 @@ pub(in crate::store::ops) fn cancel_unfinished(
     // is found all the same.
     let sql = format!(
         "SELECT id, status FROM jobs WHERE schedule_id = $1
-           AND status IN ('queued', 'starting_browser', 'running') AND catch_up = 0
+           AND status IN ('queued', 'starting_browser', 'running') AND catch_up = 0 AND backfill = 0
          ORDER BY id{}",
         tx.dialect().lock()
     );

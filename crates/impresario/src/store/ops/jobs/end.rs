@@ -126,7 +126,9 @@ pub(super) fn end(tx: &mut Tx<'_>, mut job: Job, ending: Ending, moment: &Moment
         }
     }
     if let Some((schedule, _)) = job.schedule {
-        outcomes::ended(tx, schedule, &job, moment)?;
+        if !job.backfill {
+            outcomes::ended(tx, schedule, &job, moment)?;
+        }
         make_way(tx, schedule)?;
     }
     Ok(job)
@@ -163,7 +165,7 @@ fn make_way(tx: &mut Tx<'_>, schedule: ScheduleId) -> Result<()> {
         "UPDATE jobs SET held = 0
          WHERE schedule_id = $1 AND status IN ('queued', 'starting_browser', 'running') AND held = 1
            AND NOT EXISTS (SELECT 1 FROM jobs other WHERE other.schedule_id = $1 AND other.held = 0
-                           AND other.status IN ('queued', 'starting_browser', 'running'))",
+                           AND other.backfill = 0 AND other.status IN ('queued', 'starting_browser', 'running'))",
         params![schedule],
     )?;
     fires::wake(tx, schedule)

@@ -1,0 +1,77 @@
+//! A delivery is sent once more, because its owner asks: under the same id, with the same body, to the same URL.
+
+use jiff::Timestamp;
+
+use super::{lock, receiver_of, refresh};
+use crate::domain::{DeliveryId, EndpointId, TenantId};
+use crate::store::{
+    error::Result,
+    tx::{Tx, params},
+};
+
+/// What became of a request to send a delivery once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedeliverOutcome {
+    /// It is due now. One that had come to an end has every attempt of the back-off before it again.
+    Due,
+    /// An attempt is under way.
+    UnderWay,
+    /// The stored webhook it went to is gone: its owner wants nothing sent there.
+    EndpointDeleted(EndpointId),
+    /// The stored webhook it goes to is not active.
+    EndpointInactive(EndpointId),
+    /// There is no such delivery of this tenant.
+    Unknown,
+}
+
+/// Makes a delivery due. `now` is asked for once nobody else can write to what its receiver is owed.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn redeliver(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    id: DeliveryId,
+    now: impl FnOnce() -> Timestamp,
+) -> Result<RedeliverOutcome> {
+    let owner = tenant.to_string();
+    let receiver = receiver_of(tx, &id.to_string())?.filter(|(of, _)| *of == owner);
+    let Some((_, url)) = receiver else {
+        return Ok(RedeliverOutcome::Unknown);
+    };
+    lock(tx, &owner, &url)?;
+    let now = now();
+    let outcome = make_due(tx, id, now)?;
+    refresh(tx, &owner, &url, now, false)?;
+    Ok(outcome)
+}
+
+fn make_due(tx: &mut Tx<'_>, id: DeliveryId, now: Timestamp) -> Result<RedeliverOutcome> {
+    let sql = "SELECT d.webhook_endpoint_id, d.lease_token, w.active FROM deliveries d
+               LEFT JOIN webhook_endpoints w ON w.id = d.webhook_endpoint_id AND w.tenant_id = d.tenant_id
+               WHERE d.id = $1";
+    type Found = (Option<EndpointId>, Option<String>, Option<bool>);
+    let found = tx.query_opt(sql, params![id], |row| -> Result<Found> {
+        Ok((
+            row.get("webhook_endpoint_id")?,
+            row.get("lease_token")?,
+            row.get("active")?,
+        ))
+    })?;
+    match found {
+        None => return Ok(RedeliverOutcome::Unknown),
+        Some((_, Some(_), _)) => return Ok(RedeliverOutcome::UnderWay),
+        Some((Some(endpoint), _, None)) => return Ok(RedeliverOutcome::EndpointDeleted(endpoint)),
+        Some((Some(endpoint), _, Some(false))) => return Ok(RedeliverOutcome::EndpointInactive(endpoint)),
+        Some(_) => {}
+    }
+    tx.execute_one(
+        "UPDATE deliveries SET
+           earlier_attempts = CASE WHEN status = 'pending' THEN earlier_attempts ELSE attempts END,
+           next_attempt_at = CASE WHEN status = 'pending' AND next_attempt_at < $2 THEN next_attempt_at ELSE $2 END,
+           status = 'pending', completed_at = NULL
+         WHERE id = $1",
+        params![id, now],
+    )?;
+    Ok(RedeliverOutcome::Due)
+}
