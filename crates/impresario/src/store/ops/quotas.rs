@@ -118,7 +118,7 @@ pub(super) fn no_room_for_schedule(tx: &mut Tx<'_>, tenant: TenantId) -> Result<
     let Some(most) = locked(tx, tenant, Kind::Schedules)? else {
         return Ok(None);
     };
-    // No further than the quota: that much says enough.
+    // No further than the quota, in the order of an index: that much says enough.
     let sql = "SELECT COUNT(*) AS counted FROM
                  (SELECT id FROM schedules WHERE tenant_id = $1 ORDER BY created_at, id LIMIT $2) AS counted";
     full(tx, (sql, params![tenant, most]), most)
@@ -151,12 +151,14 @@ pub(super) fn no_room_for_job(
     };
     let Some(schedule) = replaced else {
         let sql = "SELECT COUNT(*) AS counted FROM
-                     (SELECT id FROM jobs WHERE status = 'queued' AND tenant_id = $1 LIMIT $2) AS counted";
+                     (SELECT id FROM jobs WHERE status = 'queued' AND tenant_id = $1
+                      ORDER BY created_at, id LIMIT $2) AS counted";
         return full(tx, (sql, params![tenant, most]), most);
     };
     let sql = "SELECT COUNT(*) AS counted FROM
                  (SELECT id FROM jobs WHERE status = 'queued' AND tenant_id = $1
-                    AND (schedule_id IS NULL OR schedule_id <> $3 OR catch_up = 1) LIMIT $2) AS counted";
+                    AND (schedule_id IS NULL OR schedule_id <> $3 OR catch_up = 1)
+                  ORDER BY created_at, id LIMIT $2) AS counted";
     full(tx, (sql, params![tenant, most, schedule]), most)
 }
 

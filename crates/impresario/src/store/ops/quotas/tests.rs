@@ -35,7 +35,10 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let db = Db::new();
+        Self::on(Db::new())
+    }
+
+    fn on(db: Db) -> Self {
         let tenant = db.tenant();
         let deployment = db.deployment(tenant, &[]);
         let sql = "INSERT INTO workflows (id, tenant_id, name, deployment_id, deployment_number, created_at, updated_at)
@@ -349,7 +352,7 @@ fn a_bundle_costs_its_bytes_once() {
 
 #[test]
 fn a_quota_is_not_counted_past_itself() {
-    let world = World::new();
+    let world = World::on(Db::embedded());
     let work = |queued: usize| {
         for _ in 0..queued {
             world.queued();
