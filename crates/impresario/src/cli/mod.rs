@@ -4,13 +4,12 @@ pub(crate) mod admin;
 mod backup;
 mod copy;
 mod database;
-#[allow(dead_code, reason = "the commands that need all of it are being built")]
+mod input;
+mod jobs;
 mod output;
-#[allow(dead_code, reason = "the commands that need all of it are being built")]
 mod remote;
 mod schedules;
 mod telemetry;
-#[allow(dead_code, reason = "the commands that need all of it are being built")]
 mod when;
 
 use std::{io::Write, process::ExitCode};
@@ -53,9 +52,12 @@ enum Command {
     Restored(backup::RestoredOptions),
     /// Copy everything from the embedded database to one on PostgreSQL, or back, and go on there
     Copy(copy::CopyOptions),
-    /// Schedules as code: keep a server's schedules in a file
+    /// Make, change, run and keep schedules on a server, also as code in a file
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
+    /// Run workflows on a server, and see what became of them
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
 }
 
 /// Runs what was typed. What it answers goes to stdout, everything else to stderr.
@@ -77,6 +79,7 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Restored(options) => done(backup::restored(&cli.flags, options).await),
         Command::Copy(options) => done(copy::copy(&cli.flags, options).await),
         Command::Schedules(command) => schedules::run(command).await,
+        Command::Jobs(command) => jobs::run(command).await,
     };
     match outcome {
         Ok(code) => code,

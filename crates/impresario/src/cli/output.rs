@@ -153,6 +153,11 @@ impl Cell {
         measure_text_width(&self.text)
     }
 
+    /// The whole of it, in its colour where there are colours.
+    pub(super) fn shown_for(&self, screen: Screen) -> String {
+        self.shown(None, screen.colour)
+    }
+
     fn shown(&self, width: Option<usize>, colour: bool) -> String {
         let text = match width {
             Some(width) => truncate_str(&self.text, width, "…"),

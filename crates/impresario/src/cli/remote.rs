@@ -1,7 +1,7 @@
 //! The commands that speak to a server: in come flags and the environment, out goes a client with its key; and in comes
 //! what went wrong, out go sentences and an exit code.
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -12,7 +12,7 @@ use impresario_api::{
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::output::{OutputFlags, print, print_json, printable};
+use super::output::{Format, OutputFlags, print, print_json, printable, remark};
 use crate::config;
 
 const DEFAULT_URL: &str = "http://127.0.0.1:8080";
@@ -118,10 +118,22 @@ pub(super) fn show_value<A: DeserializeOwned>(
     output: OutputFlags,
     text: impl FnOnce(A) -> String,
 ) -> anyhow::Result<()> {
+    match output.format() {
+        Format::Json => print_json(&answer)?,
+        Format::Table => print(&text(typed(answer)?))?,
+    }
+    Ok(())
+}
+
+/// Prints what was done: as it came for `--json`, else the server's sentence as a remark.
+///
+/// # Errors
+/// Where nobody reads stdout any more.
+pub(super) fn done(answer: &Value, output: OutputFlags) -> anyhow::Result<()> {
     if output.json {
-        print_json(&answer)?;
-    } else {
-        print(&text(typed(answer)?))?;
+        print_json(answer)?;
+    } else if let Some(message) = answer["message"].as_str() {
+        remark(&printable(message));
     }
     Ok(())
 }
@@ -143,6 +155,23 @@ fn hinted(error: CallError) -> anyhow::Error {
     } else {
         error
     }
+}
+
+/// How long to wait before the same may go through, where it is a trouble that passes by itself.
+pub(super) fn passing(error: &anyhow::Error) -> Option<Duration> {
+    error.chain().find_map(|cause| match cause.downcast_ref()? {
+        CallError::NoAnswer { .. } => Some(Duration::ZERO),
+        CallError::Refused {
+            body, retry_after, ..
+        } if matches!(
+            body.code,
+            ErrorCode::TooManyRequests | ErrorCode::ServiceUnavailable
+        ) =>
+        {
+            Some(Duration::from_secs(retry_after.unwrap_or(0)))
+        }
+        _ => None,
+    })
 }
 
 /// How many rows of a list are wanted.
@@ -182,7 +211,7 @@ impl Paging {
 ///
 /// # Errors
 /// As [`ask`].
-pub(super) async fn pages<C: Call>(
+pub(super) async fn rows<C: Call>(
     client: &Client,
     call: &C,
     paging: Paging,
@@ -216,6 +245,23 @@ pub(super) async fn pages<C: Call>(
         }
         input[place] = answer[next].take();
     }
+}
+
+/// As [`rows`], for somebody who looks at them: says where there are more.
+///
+/// # Errors
+/// As [`ask`].
+pub(super) async fn pages<C: Call>(
+    client: &Client,
+    call: &C,
+    paging: Paging,
+    flags: PageFlags,
+) -> anyhow::Result<Value> {
+    let answer = rows(client, call, paging, flags).await?;
+    if !answer[paging.place.1].is_null() {
+        remark("there are more; --all shows all of them");
+    }
+    Ok(answer)
 }
 
 /// The exit code of an error; see [`EXIT_CODES`].

@@ -1,4 +1,5 @@
-//! `schedules export|plan|apply`: schedules as code. A client of the HTTP API, as anybody could write one.
+//! `schedules …`: one by one in `list`, `sheet`, `change`, `preview` and `runs`, and with `export|plan|apply` as code. A
+//! client of the HTTP API, as anybody could write one.
 //!
 //! ```text
 //! file ─► yaml ─► file ─┐
@@ -7,10 +8,16 @@
 //! ```
 
 mod apply;
+mod change;
 mod export;
 mod fields;
 mod file;
+pub(super) mod find;
+mod list;
 mod plan;
+mod preview;
+mod runs;
+mod sheet;
 mod show;
 mod yaml;
 
@@ -50,6 +57,59 @@ const DIFFERENCES: u8 = 2;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum SchedulesCommand {
+    /// List schedules, newest first
+    #[command(
+        after_help = "Examples:\n  impresario schedules list --workflow check-claims --enabled\n  \
+                      impresario schedules list --all --json"
+    )]
+    List(list::ListFlags),
+    /// Show a schedule: what its expression means, when it fires next, how its runs went
+    #[command(after_help = "Example:\n  impresario schedules get nightly-claims")]
+    Get(sheet::GetFlags),
+    /// Make a schedule; prints its id
+    #[command(
+        after_help = "Examples:\n  impresario schedules create --workflow check-claims --cron \"0 2 * * *\" \\\n    \
+                      --timezone America/New_York --name nightly-claims --param clinic=north\n  \
+                      HOOK_SECRET=… impresario schedules create --workflow check-claims --cron @hourly \\\n    \
+                      --callback-url https://hooks.example.com/claims --callback-secret-env HOOK_SECRET"
+    )]
+    Create(Box<change::CreateFlags>),
+    /// Change a schedule; what is not named stays as it is
+    #[command(
+        after_help = "Examples:\n  impresario schedules update nightly-claims --cron \"30 2 * * *\" --param clinic=south\n  \
+                      impresario schedules update nightly-claims --clear end-at,proxy"
+    )]
+    Update(Box<change::UpdateFlags>),
+    /// Let a schedule fire again, from now on
+    #[command(after_help = "Example:\n  impresario schedules enable nightly-claims")]
+    Enable(change::SwitchFlags),
+    /// Let a schedule not fire any more, until it is enabled
+    #[command(after_help = "Example:\n  impresario schedules disable nightly-claims")]
+    Disable(change::SwitchFlags),
+    /// Delete a schedule; its jobs stay, and what is queued or runs goes on
+    #[command(after_help = "Example:\n  impresario schedules delete nightly-claims --yes")]
+    Delete(change::DeleteFlags),
+    /// Say what an expression means and when it fires next, clock changes included
+    #[command(
+        after_help = "Examples:\n  impresario schedules preview \"*/15 8-18 * * MON-FRI\" --timezone Europe/Berlin\n  \
+                      impresario schedules preview --schedule nightly-claims --count 20"
+    )]
+    Preview(preview::PreviewFlags),
+    /// Run a schedule's workflow now; prints the job's id, and with --watch its result
+    #[command(
+        after_help = "Examples:\n  impresario schedules trigger nightly-claims --watch\n  \
+                      impresario schedules trigger nightly-claims --param clinic=south"
+    )]
+    Trigger(runs::TriggerFlags),
+    /// Show what became of a schedule's instants: fired, skipped, missed or rejected
+    #[command(after_help = "Example:\n  impresario schedules history nightly-claims --limit 10")]
+    History(runs::HistoryFlags),
+    /// Run the past instants of a range that made no job; prints the jobs' ids
+    #[command(
+        after_help = "Example:\n  impresario schedules backfill nightly-claims \\\n    \
+                      --from 2026-05-01T00:00:00Z --to 2026-05-08T00:00:00Z"
+    )]
+    Backfill(runs::BackfillFlags),
     /// Write a file of all schedules that have a name
     #[command(after_help = "Example:\n  impresario schedules export --output schedules.yaml")]
     Export {
@@ -99,6 +159,17 @@ pub(super) struct What {
 
 pub(super) async fn run(command: SchedulesCommand) -> anyhow::Result<ExitCode> {
     match command {
+        SchedulesCommand::List(flags) => list::list(flags).await.map(done),
+        SchedulesCommand::Get(flags) => sheet::get(flags).await.map(done),
+        SchedulesCommand::Create(flags) => change::create(*flags).await.map(done),
+        SchedulesCommand::Update(flags) => change::update(*flags).await.map(done),
+        SchedulesCommand::Enable(flags) => change::switch(flags, true).await.map(done),
+        SchedulesCommand::Disable(flags) => change::switch(flags, false).await.map(done),
+        SchedulesCommand::Delete(flags) => change::delete(flags).await.map(done),
+        SchedulesCommand::Preview(flags) => preview::preview(flags).await.map(done),
+        SchedulesCommand::Trigger(flags) => runs::trigger(flags).await,
+        SchedulesCommand::History(flags) => runs::history(flags).await.map(done),
+        SchedulesCommand::Backfill(flags) => runs::backfill(flags).await.map(done),
         SchedulesCommand::Export { server, output } => {
             let found = list(&remote::client(&server)?).await?;
             export_to(&found, output.as_deref())?;
@@ -135,6 +206,10 @@ pub(super) async fn run(command: SchedulesCommand) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     }
+}
+
+fn done((): ()) -> ExitCode {
+    ExitCode::SUCCESS
 }
 
 /// The file and the server, side by side.
