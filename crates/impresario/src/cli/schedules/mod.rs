@@ -119,7 +119,7 @@ pub(super) enum SchedulesCommand {
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Show what `apply` would do; ends with 0 where that is nothing, 2 where it is something, 1 on errors
+    /// Show what `apply` would do; ends with 0 where that is nothing, 2 where it is something, another code on errors
     #[command(after_help = "Example:\n  impresario schedules plan schedules.yaml --prune")]
     Plan {
         #[command(flatten)]

@@ -10,6 +10,7 @@ mod receiver;
 pub(crate) mod server;
 mod setup;
 mod signature;
+mod typist;
 mod wait;
 
 pub(crate) use bundle::{BRAND, Bundle, workflow};
@@ -22,4 +23,5 @@ pub(crate) use receiver::{Received, Receiver, Reply};
 pub(crate) use server::{Ran, Server};
 pub(crate) use setup::Setup;
 pub(crate) use signature::assert_signed;
+pub(crate) use typist::Typist;
 pub(crate) use wait::{PATIENCE, wait_for, wait_until};
