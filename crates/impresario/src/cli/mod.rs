@@ -84,7 +84,9 @@ pub async fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            output::remark(&remote::sentences(&error));
+            if !output::nobody_reads(&error) {
+                output::remark(&remote::sentences(&error));
+            }
             remote::code(&error)
         }
     }

@@ -67,6 +67,14 @@ pub(super) fn remark(text: &str) {
     let _closed = writeln!(io::stderr(), "impresario: {text}");
 }
 
+/// Whether a command ended because what it was piped into did not want more: `… | head -1` is no error to speak of.
+pub(super) fn nobody_reads(error: &anyhow::Error) -> bool {
+    let mut causes = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<io::Error>());
+    causes.any(|cause| cause.kind() == io::ErrorKind::BrokenPipe)
+}
+
 /// A text that does nothing to a terminal.
 pub(super) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());

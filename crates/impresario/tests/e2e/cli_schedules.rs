@@ -27,6 +27,12 @@ fn rows(table: &str) -> Vec<Vec<String>> {
     table.lines().skip(1).map(cells).collect()
 }
 
+/// A sheet whose columns do not stand under each other.
+fn squeezed(sheet: &str) -> String {
+    let line = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ") + "\n";
+    sheet.lines().map(line).collect()
+}
+
 #[test]
 fn every_flag_of_create_is_a_field_of_the_schedule() {
     let server = start();
@@ -124,15 +130,15 @@ fn every_flag_of_create_is_a_field_of_the_schedule() {
         json!({"country": "US", "state": "MA", "city": "boston"})
     );
 
-    let sheet = typist.says(&["schedules", "get", "nightly"]);
+    let sheet = squeezed(&typist.says(&["schedules", "get", "nightly"]));
     for part in [
-        "reads             at 02:00\n",
-        "state             disabled\n",
-        "were it enabled   2027-02-01 02:00 EST (",
-        "viewport          800x600\n",
-        "proxy             US, MA, boston\n",
-        "timeout           10 min\n",
-        "params            {\"clinic\":\"north\",\"n\":2,\"zip\":\"02134\"}\n",
+        "reads at 02:00",
+        "state disabled\n",
+        "were it enabled 2027-02-01 02:00 EST (",
+        "viewport 800x600\n",
+        "proxy US, MA, boston\n",
+        "timeout 10 min\n",
+        "params {\"clinic\":\"north\",\"n\":2,\"zip\":\"02134\"}\n",
     ] {
         assert!(sheet.contains(part), "{part:?}: {sheet}");
     }
@@ -270,14 +276,16 @@ fn a_list_is_filtered_and_goes_on_page_by_page() {
     assert_eq!(ran.stderr, "");
     assert!(ran.stdout.starts_with("NAME  WORKFLOW  WHEN "), "{ran:?}");
     let next = "2027-01-04 09:00 CET";
-    let table = rows(&ran.stdout);
+    let mut table = rows(&ran.stdout);
+    table.sort();
     let names: Vec<&str> = table.iter().map(|row| row[0].as_str()).collect();
-    assert_eq!(names, ["s-2", "s-1", "s-0"]);
-    assert_eq!(table[0][1..3], ["b", "0 9 * * MON Europe/Berlin"]);
-    assert!(table[0][3].starts_with(next), "{table:?}");
-    assert_eq!(table[0][4..], ["never", "-", "active"]);
+    // They were made at once by the clock, and have no order.
+    assert_eq!(names, ["s-0", "s-1", "s-2"]);
+    assert_eq!(table[2][1..3], ["b", "0 9 * * MON Europe/Berlin"]);
+    assert!(table[2][3].starts_with(next), "{table:?}");
+    assert_eq!(table[2][4..], ["never", "-", "active"]);
     assert_eq!(
-        table[2][3..],
+        table[0][3..],
         ["-", "never", "-", "disabled"],
         "a disabled one has no next fire"
     );
@@ -458,7 +466,10 @@ fn a_preview_tells_what_clock_changes_do() {
     ];
     let said = typist.says(&args);
     let lines: Vec<&str> = said.lines().collect();
-    assert_eq!(lines[0], "at 02:30 (Europe/Berlin)");
+    assert!(
+        lines[0].contains("02:30") && lines[0].ends_with(" (Europe/Berlin)"),
+        "{said}"
+    );
     let rows = rows(&lines[2..].join("\n"));
     assert!(rows[0][0].starts_with("2027-03-28 03:00 CEST ("), "{rows:?}");
     assert_eq!(
@@ -532,9 +543,6 @@ fn a_schedule_is_run_now_and_its_history_is_shown() {
     let list = typist.says(&["jobs", "list", "--schedule", "each"]);
     assert_eq!(rows(&list)[0][0], job["job_id"].as_str().unwrap(), "{list}");
     assert_eq!(rows(&list).len(), 1, "{list}");
-    let sheet = typist.says(&["schedules", "get", "each"]);
-    assert!(
-        sheet.contains("last fire         2027-01-01 00:01 UTC ("),
-        "{sheet}"
-    );
+    let sheet = squeezed(&typist.says(&["schedules", "get", "each"]));
+    assert!(sheet.contains("last fire 2027-01-01 00:01 UTC ("), "{sheet}");
 }
