@@ -5,9 +5,14 @@ pub(crate) mod api_key;
 mod backup;
 mod copy;
 mod database;
+mod input;
+mod jobs;
+mod output;
+mod remote;
 mod schedules;
 mod secrets;
 mod telemetry;
+mod when;
 
 use std::{io::Write, process::ExitCode};
 
@@ -20,7 +25,7 @@ use crate::{
 
 /// The open, self-hosted scheduler for browser workflows.
 #[derive(Debug, Parser)]
-#[command(name = "impresario", version, about, propagate_version = true)]
+#[command(name = "impresario", version, about, propagate_version = true, after_help = remote::EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     flags: Flags,
@@ -52,9 +57,12 @@ enum Command {
     /// Which keys secrets are sealed under, and how to change them
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
-    /// Schedules as code: keep a server's schedules in a file
+    /// Make, change, run and keep schedules on a server, also as code in a file
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
+    /// Run workflows on a server, and see what became of them
+    #[command(subcommand)]
+    Jobs(jobs::JobsCommand),
 }
 
 /// Runs what was typed. What it answers goes to stdout, everything else to stderr.
@@ -77,15 +85,27 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Copy(options) => done(copy::copy(&cli.flags, options).await),
         Command::Secrets(command) => done(secrets::secrets(&cli.flags, command).await),
         Command::Schedules(command) => schedules::run(command).await,
+        Command::Jobs(command) => jobs::run(command).await,
     };
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            // `{:#}` writes the causes behind the sentence, on one line.
-            let _closed = writeln!(std::io::stderr(), "impresario: {error:#}");
-            ExitCode::FAILURE
+            if !output::nobody_reads(&error) {
+                output::remark(&remote::sentences(&error));
+            }
+            remote::code(&error)
         }
     }
+}
+
+/// What a command line that cannot be read ends with. `schedules plan` says with 2 that there is something to do, so that
+/// it says 1 here.
+#[must_use]
+pub fn usage_code(args: &[String]) -> u8 {
+    let mut words = args.iter().skip(1).filter(|arg| !arg.starts_with('-'));
+    let plan =
+        words.by_ref().any(|word| word == "schedules") && words.next().is_some_and(|word| word == "plan");
+    if plan { 1 } else { remote::USAGE }
 }
 
 fn done(outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {

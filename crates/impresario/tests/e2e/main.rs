@@ -36,6 +36,8 @@ mod backups;
 mod behaviour;
 mod breaker;
 mod callbacks;
+mod cli_jobs;
+mod cli_schedules;
 mod clock_changes;
 mod clock_jumps;
 mod deployments;

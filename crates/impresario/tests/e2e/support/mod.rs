@@ -11,6 +11,7 @@ mod receiver;
 pub(crate) mod server;
 mod setup;
 mod signature;
+mod typist;
 mod wait;
 
 pub(crate) use bundle::{BRAND, Bundle, workflow};
@@ -23,4 +24,5 @@ pub(crate) use receiver::{Received, Receiver, Reply};
 pub(crate) use server::{Ran, Server};
 pub(crate) use setup::Setup;
 pub(crate) use signature::assert_signed;
+pub(crate) use typist::Typist;
 pub(crate) use wait::{PATIENCE, wait_for, wait_until};
