@@ -4,6 +4,7 @@ pub(crate) mod admin;
 mod backup;
 mod copy;
 mod database;
+mod deploy;
 mod schedules;
 mod telemetry;
 

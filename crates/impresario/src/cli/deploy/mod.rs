@@ -1,0 +1,5 @@
+//! `deploy`: from a directory to a deployment.
+
+mod pack;
+mod package;
+mod walk;
