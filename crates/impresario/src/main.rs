@@ -15,8 +15,14 @@ fn main() -> ExitCode {
         Err(error) => {
             // Whoever closed the pipe does not want to know.
             let _closed = error.print();
-            // Not clap's 2, with which `schedules plan` says that there is something to do. A call for help is no error.
-            return ExitCode::from(u8::from(error.use_stderr()));
+            if !error.use_stderr() {
+                // A call for help is no error.
+                return ExitCode::SUCCESS;
+            }
+            let args: Vec<String> = std::env::args_os()
+                .map(|arg| arg.to_string_lossy().into_owned())
+                .collect();
+            return ExitCode::from(cli::usage_code(&args));
         }
     };
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {

@@ -5,8 +5,14 @@ mod backup;
 mod copy;
 mod database;
 mod deploy;
+#[allow(dead_code, reason = "the commands that need all of it are being built")]
+mod output;
+#[allow(dead_code, reason = "the commands that need all of it are being built")]
+mod remote;
 mod schedules;
 mod telemetry;
+#[allow(dead_code, reason = "the commands that need all of it are being built")]
+mod when;
 
 use std::{io::Write, process::ExitCode};
 
@@ -19,7 +25,7 @@ use crate::{
 
 /// The open, self-hosted scheduler for browser workflows.
 #[derive(Debug, Parser)]
-#[command(name = "impresario", version, about, propagate_version = true)]
+#[command(name = "impresario", version, about, propagate_version = true, after_help = remote::EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     flags: Flags,
@@ -76,11 +82,20 @@ pub async fn run(cli: Cli) -> ExitCode {
     match outcome {
         Ok(code) => code,
         Err(error) => {
-            // `{:#}` writes the causes behind the sentence, on one line.
-            let _closed = writeln!(std::io::stderr(), "impresario: {error:#}");
-            ExitCode::FAILURE
+            output::remark(&remote::sentences(&error));
+            remote::code(&error)
         }
     }
+}
+
+/// What a command line that cannot be read ends with. `schedules plan` says with 2 that there is something to do, so that
+/// it says 1 here.
+#[must_use]
+pub fn usage_code(args: &[String]) -> u8 {
+    let mut words = args.iter().skip(1).filter(|arg| !arg.starts_with('-'));
+    let plan =
+        words.by_ref().any(|word| word == "schedules") && words.next().is_some_and(|word| word == "plan");
+    if plan { 1 } else { remote::USAGE }
 }
 
 fn done(outcome: anyhow::Result<()>) -> anyhow::Result<ExitCode> {

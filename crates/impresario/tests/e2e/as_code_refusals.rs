@@ -210,10 +210,18 @@ fn a_server_that_cannot_be_asked_is_said_to_be_so() {
             assert_eq!(ran.stdout, "");
         }
     }
-    // 2 means that there is something to do, and nothing else.
-    for args in [vec!["plan"], vec!["plan", "f.yaml", "--prone"], vec!["unknown"]] {
+    // Elsewhere 2 means wrong usage; of a plan it means that there is something to do, and nothing else.
+    for (args, code) in [
+        (vec!["plan"], 1),
+        (vec!["plan", "f.yaml", "--prone"], 1),
+        (vec!["apply", "f.yaml", "--prone"], 2),
+        (vec!["unknown"], 2),
+    ] {
         let ran = server.cli_with(&[&["schedules"], args.as_slice()].concat(), &[key], "");
-        assert!(ran.code == 1 && ran.stderr.contains("Usage"), "{args:?}: {ran:?}");
+        assert!(
+            ran.code == code && ran.stderr.contains("Usage"),
+            "{args:?}: {ran:?}"
+        );
     }
     // The flag goes before the variable.
     let ran = server.cli_with(

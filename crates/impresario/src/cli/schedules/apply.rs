@@ -7,9 +7,9 @@ use impresario_api::{ErrorCode, Secret};
 use serde_json::{Map, Value, json};
 
 use super::{
+    super::output::printable,
     file::SecretFrom,
     plan::{Known, Plan},
-    show::printable,
 };
 use impresario_api::client::{CallError, Client};
 

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use super::{fields::CALLBACK_URL, plan::Found, show, yaml};
+use super::{super::output::printable, fields::CALLBACK_URL, plan::Found, show, yaml};
 
 /// The file, and what is to be said beside it.
 pub(super) struct Export {
@@ -42,7 +42,7 @@ pub(super) fn export(found: &[Found]) -> Export {
     let nameless: Vec<String> = found
         .iter()
         .filter(|found| found.name.is_none())
-        .map(|found| format!("  {} (workflow {})", found.id, show::printable(&found.workflow)))
+        .map(|found| format!("  {} (workflow {})", found.id, printable(&found.workflow)))
         .collect();
     if !nameless.is_empty() {
         remarks.push(format!(

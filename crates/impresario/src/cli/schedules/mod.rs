@@ -16,7 +16,7 @@ mod yaml;
 
 use std::{
     collections::HashMap,
-    io::{BufRead, IsTerminal, Read as _, Write},
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -34,14 +34,17 @@ use self::{
     plan::{Found, Options, Plan},
     yaml::Problem,
 };
-use super::say;
+use super::{
+    output::{self, print, printable, remark},
+    remote::{self, ServerFlags},
+    say,
+};
 use crate::config;
 
 /// The largest file that is read.
 const LARGEST_FILE: u64 = 4 * 1024 * 1024;
 /// How many schedules one page has: the most that the server gives.
 const PAGE: u32 = 200;
-const DEFAULT_URL: &str = "http://127.0.0.1:8080";
 /// What `plan` ends with where there is something to do.
 const DIFFERENCES: u8 = 2;
 
@@ -81,14 +84,6 @@ pub(super) enum SchedulesCommand {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ServerFlags {
-    /// Where the server is, also as IMPRESARIO_URL [default: http://127.0.0.1:8080]; the key is taken from
-    /// LIBRETTO_API_KEY
-    #[arg(long, value_name = "URL")]
-    url: Option<String>,
-}
-
-#[derive(Debug, Args)]
 pub(super) struct What {
     /// The YAML file with the schedules
     file: PathBuf,
@@ -105,7 +100,7 @@ pub(super) struct What {
 pub(super) async fn run(command: SchedulesCommand) -> anyhow::Result<ExitCode> {
     match command {
         SchedulesCommand::Export { server, output } => {
-            let found = list(&connect(&server)?).await?;
+            let found = list(&remote::client(&server)?).await?;
             export_to(&found, output.as_deref())?;
             Ok(ExitCode::SUCCESS)
         }
@@ -131,17 +126,7 @@ pub(super) async fn run(command: SchedulesCommand) -> anyhow::Result<ExitCode> {
                 return Ok(ExitCode::SUCCESS);
             }
             let steps = apply::steps(&plan, config::variable)?;
-            if !yes {
-                let stdin = std::io::stdin();
-                if !stdin.is_terminal() {
-                    bail!(
-                        "nothing was changed: there is no terminal to ask on; --yes applies without asking"
-                    );
-                }
-                if !confirmed(&mut stdin.lock(), &mut std::io::stderr())? {
-                    bail!("nothing was changed");
-                }
-            }
+            output::confirm("Apply this?", yes)?;
             let report = |line: &str| {
                 // What was begun goes on, also where nobody reads of it any more.
                 let _closed = say(line);
@@ -152,31 +137,11 @@ pub(super) async fn run(command: SchedulesCommand) -> anyhow::Result<ExitCode> {
     }
 }
 
-fn print(text: &str) -> std::io::Result<()> {
-    say(text.trim_end_matches('\n'))
-}
-
-fn remark(text: &str) {
-    // Whoever closed stderr does not want to know.
-    let _closed = writeln!(std::io::stderr(), "impresario: {text}");
-}
-
-fn connect(flags: &ServerFlags) -> anyhow::Result<Client> {
-    let url = flags.url.clone().or_else(|| config::variable("IMPRESARIO_URL"));
-    let key = config::variable("LIBRETTO_API_KEY").context(
-        "LIBRETTO_API_KEY is not set: it takes the tenant's API key, which `impresario api-key create` makes",
-    )?;
-    Ok(Client::new(
-        url.as_deref().unwrap_or(DEFAULT_URL),
-        &key.trim().to_owned().into(),
-    )?)
-}
-
 /// The file and the server, side by side.
 async fn compare(what: &What) -> anyhow::Result<(Client, Plan)> {
     // The file first: what is wrong with it shows without a server.
     let file = read_file(&what.file)?;
-    let client = connect(&what.server)?;
+    let client = remote::client(&what.server)?;
     let found = list(&client).await?;
     let options = Options {
         prune: what.prune,
@@ -209,9 +174,7 @@ fn read_file(path: &Path) -> anyhow::Result<File> {
 }
 
 fn all_of(path: &Path, problems: &[Problem]) -> String {
-    let lines = problems
-        .iter()
-        .map(|problem| show::printable(&problem.to_string()));
+    let lines = problems.iter().map(|problem| printable(&problem.to_string()));
     match lines.collect::<Vec<_>>().as_slice() {
         [only] => format!("{}: {only}", path.display()),
         lines => format!("{}:\n  {}", path.display(), lines.join("\n  ")),
@@ -228,26 +191,12 @@ fn solvable(path: &Path, plan: &Plan) -> anyhow::Result<()> {
     );
 }
 
-/// A call that fails with a hint where the key is what is wrong.
-async fn call(client: &Client, route: &str, input: Value) -> anyhow::Result<Value> {
-    client.send(route, &input).await.map_err(|error| {
-        let refused =
-            matches!(&error, CallError::Refused { body, .. } if body.code == ErrorCode::Unauthorized);
-        let error = anyhow::Error::new(error);
-        if refused {
-            error.context("the server does not take the key in LIBRETTO_API_KEY")
-        } else {
-            error
-        }
-    })
-}
-
 /// All schedules of the tenant.
 async fn list(client: &Client) -> anyhow::Result<Vec<Found>> {
     let mut found = Vec::new();
     let mut input = json!({"limit": PAGE});
     loop {
-        let mut answer = call(client, "schedules/list", input.clone()).await?;
+        let mut answer = remote::ask_any(client, "schedules/list", &input).await?;
         let page = answer["schedules"]
             .as_array()
             .context("the server's list has no schedules")?;
@@ -321,37 +270,4 @@ fn export_to(found: &[Found], output: Option<&Path>) -> anyhow::Result<()> {
         remark(&line);
     }
     Ok(())
-}
-
-/// Asks; anything but yes is no.
-fn confirmed(answers: &mut impl BufRead, screen: &mut impl Write) -> std::io::Result<bool> {
-    write!(screen, "Apply this? [y/N] ")?;
-    screen.flush()?;
-    let mut answer = String::new();
-    answers.read_line(&mut answer)?;
-    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_yes_is_yes() {
-        for (answer, expected) in [
-            ("y\n", true),
-            ("Yes\n", true),
-            (" y \n", true),
-            ("\n", false),
-            ("", false),
-            ("n\n", false),
-            ("yess\n", false),
-            ("no\ny\n", false),
-        ] {
-            let mut screen = Vec::new();
-            let outcome = confirmed(&mut answer.as_bytes(), &mut screen).unwrap();
-            assert_eq!(outcome, expected, "{answer:?}");
-            assert_eq!(screen, b"Apply this? [y/N] ");
-        }
-    }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::{
+    super::output::printable,
     fields,
     file::SecretFrom,
     plan::{Change, Known, Plan},
@@ -104,20 +105,6 @@ fn difference(out: &mut String, path: &str, from: Option<&Value>, to: Option<&Va
 
 fn shown(value: &Value) -> String {
     printable(&value.to_string())
-}
-
-/// A text that does nothing to a terminal.
-pub(super) fn printable(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        // Those that turn the direction of writing can make a line look like another one.
-        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            let _ = write!(out, "{}", c.escape_unicode());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// The plan for programs.
