@@ -2,15 +2,19 @@
 
 pub(crate) mod admin;
 mod backup;
+mod completions;
 mod copy;
+mod credentials;
 mod database;
 mod deploy;
+mod deployments;
 #[allow(dead_code, reason = "the commands that need all of it are being built")]
 mod output;
 #[allow(dead_code, reason = "the commands that need all of it are being built")]
 mod remote;
 mod schedules;
 mod telemetry;
+mod webhooks;
 #[allow(dead_code, reason = "the commands that need all of it are being built")]
 mod when;
 
@@ -57,6 +61,27 @@ enum Command {
     /// Schedules as code: keep a server's schedules in a file
     #[command(subcommand)]
     Schedules(schedules::SchedulesCommand),
+    /// Pack a directory, deploy it and wait for its build
+    #[command(after_help = deploy::EXAMPLES)]
+    Deploy(Box<deploy::DeployOptions>),
+    /// List and show deployments
+    #[command(subcommand)]
+    Deployments(deployments::DeploymentsCommand),
+    /// List, show and delete workflows
+    #[command(subcommand)]
+    Workflows(deployments::WorkflowsCommand),
+    /// Webhooks: who hears of the ends of jobs, and what was sent
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
+    /// Credentials: what workflows are given by name
+    #[command(subcommand)]
+    Credentials(credentials::CredentialsCommand),
+    /// Write what a shell needs to complete these commands
+    #[command(after_help = completions::INSTALL)]
+    Completions(completions::CompletionsOptions),
+    /// Write the OpenAPI document of the HTTP API, as a server has it at /openapi.json
+    #[command(after_help = "Example:\n  impresario openapi > openapi.json")]
+    Openapi,
 }
 
 /// Runs what was typed. What it answers goes to stdout, everything else to stderr.
@@ -78,6 +103,13 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Restored(options) => done(backup::restored(&cli.flags, options).await),
         Command::Copy(options) => done(copy::copy(&cli.flags, options).await),
         Command::Schedules(command) => schedules::run(command).await,
+        Command::Deploy(options) => deploy::run(*options).await,
+        Command::Deployments(command) => done(deployments::deployments(command).await),
+        Command::Workflows(command) => done(deployments::workflows(command).await),
+        Command::Webhooks(command) => done(webhooks::run(command).await),
+        Command::Credentials(command) => done(credentials::run(command).await),
+        Command::Completions(options) => done(completions::completions(&options)),
+        Command::Openapi => done(completions::openapi()),
     };
     match outcome {
         Ok(code) => code,
