@@ -3,7 +3,10 @@
 use clap::{Args, CommandFactory as _, ValueEnum};
 use clap_complete::Shell;
 
-use super::{Cli, output::print};
+use super::{
+    Cli,
+    output::{print, print_json},
+};
 
 /// The shells that somebody has tried.
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -37,5 +40,15 @@ pub(super) fn completions(options: &CompletionsOptions) -> anyhow::Result<()> {
 }
 
 pub(super) fn openapi() -> anyhow::Result<()> {
-    Ok(super::output::print_json(&impresario_api::openapi::document())?)
+    Ok(print_json(&impresario_api::openapi::document())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_arguments_of_a_command_are_in_each_others_way() {
+        Cli::command().debug_assert();
+    }
 }

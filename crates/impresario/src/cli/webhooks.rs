@@ -74,7 +74,8 @@ pub(super) enum WebhooksCommand {
 #[derive(Debug, Args)]
 pub(super) struct CreateOptions {
     /// Where callbacks are posted
-    url: String,
+    #[arg(value_name = "CALLBACK_URL")]
+    to: String,
     #[command(flatten)]
     server: ServerFlags,
     /// Sign with the secret in this variable of the environment; without it the server makes one
@@ -109,7 +110,7 @@ pub(super) struct UpdateOptions {
 #[group(required = true, multiple = true)]
 pub(super) struct Change {
     /// Where callbacks are posted from now on
-    #[arg(long = "to", value_name = "URL")]
+    #[arg(long, value_name = "CALLBACK_URL")]
     to: Option<String>,
     /// Sign with the secret in this variable of the environment from now on
     #[arg(long, value_name = "VARIABLE")]
@@ -183,7 +184,7 @@ fn message(done: Done) -> String {
 async fn create(options: CreateOptions) -> anyhow::Result<()> {
     let client = remote::client(&options.server)?;
     let question = CreateWebhook {
-        url: options.url,
+        url: options.to,
         signing_secret: options.secret_env.as_deref().map(secret).transpose()?,
         description: options.description,
         active: options.inactive.then_some(false),

@@ -198,7 +198,7 @@ fn what_is_loaded_is_named_or_main() {
             "is TypeScript: build it to JavaScript first, for example with `npx esbuild",
         ),
         ("nowhere.js", "there is no \"nowhere.js\" in app"),
-        ("../app/dist/index.js", "there is no \"../app/dist/index.js\""),
+        ("../app/dist/index.js", "\"../app/dist/index.js\" is no file within the directory"),
         ("package.json", "is no JavaScript file"),
     ] {
         has(
@@ -563,11 +563,11 @@ fn deployments_and_workflows_are_listed_and_deleted() {
     shell.ok(&["workflows", "delete", "b", "--yes"]);
     has(
         &shell.fails(3, &["workflows", "delete", "b", "--yes"]),
-        &["there is no workflow", "b"],
+        &["no deployed workflow \"b\""],
     );
     has(
         &shell.fails(3, &["workflows", "get", "b"]),
-        &["there is no workflow"],
+        &["no deployed workflow"],
     );
     assert_eq!(
         shell.json(&["workflows", "delete", "a", "--yes"])["success"],

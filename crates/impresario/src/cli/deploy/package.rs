@@ -1,6 +1,10 @@
 //! What `package.json` says, and which file of the bundle is loaded.
 
-use std::{fs, io::Read as _, path::Path};
+use std::{
+    fs,
+    io::Read as _,
+    path::{Component, Path},
+};
 
 use anyhow::{Context as _, bail};
 use serde_json::Value;
@@ -75,7 +79,7 @@ pub(super) fn entry(
     }
     let wanted = match (asked, package.get("main")) {
         (Some(asked), _) => plain(asked),
-        (None, Some(Value::String(main))) if !main.is_empty() => by_main(listing, main),
+        (None, Some(Value::String(main))) if !main.is_empty() => by_main(dir, listing, main),
         (None, None | Some(Value::Null | Value::String(_))) => by_habit(listing),
         (None, Some(other)) => {
             bail!("package.json: main must be the name of a file, not {other}; or pass --entry-point")
@@ -101,14 +105,15 @@ fn plain(name: &str) -> String {
 }
 
 /// As Node reads `main`: a file, one without its ending, or a directory with an `index.js`.
-fn by_main(listing: &Listing, main: &str) -> String {
+fn by_main(dir: &Path, listing: &Listing, main: &str) -> String {
     let name = plain(main.trim_end_matches('/'));
     let tried = [
         name.clone(),
         format!("{name}.js"),
         plain(&format!("{name}/index.js")),
     ];
-    let found = tried.iter().find(|name| listing.has(name));
+    let packed = tried.iter().find(|name| listing.has(name));
+    let found = packed.or_else(|| tried.iter().find(|name| dir.join(name).is_file()));
     found.cloned().unwrap_or(name)
 }
 
@@ -121,6 +126,12 @@ fn by_habit(listing: &Listing) -> String {
 
 /// Why a file is not in the bundle, and what to do.
 fn missing(dir: &Path, listing: &Listing, name: &str) -> String {
+    let inside = Path::new(name)
+        .components()
+        .all(|part| matches!(part, Component::Normal(_)));
+    if !inside {
+        return format!("{name:?} is no file within the directory, such as \"dist/index.js\"");
+    }
     if dir.join(name).is_file() {
         return match listing.rules {
             Some(rules) => format!(
@@ -194,7 +205,11 @@ mod tests {
             (json!({}), Some("x.ts"), "is TypeScript"),
             (json!({"main": 7}), None, "main must be the name of a file, not 7"),
             (json!({"main": "lib/x.js"}), None, "no \"lib/x.js\" in"),
-            (json!({}), Some("../index.js"), "no \"../index.js\" in"),
+            (
+                json!({}),
+                Some("../index.js"),
+                "\"../index.js\" is no file within",
+            ),
             (json!({}), Some("x.json"), "is no JavaScript file"),
         ] {
             let error = found(&all, package.clone(), asked).unwrap_err();
