@@ -198,7 +198,10 @@ fn what_is_loaded_is_named_or_main() {
             "is TypeScript: build it to JavaScript first, for example with `npx esbuild",
         ),
         ("nowhere.js", "there is no \"nowhere.js\" in app"),
-        ("../app/dist/index.js", "\"../app/dist/index.js\" is no file within the directory"),
+        (
+            "../app/dist/index.js",
+            "\"../app/dist/index.js\" is no file within the directory",
+        ),
         ("package.json", "is no JavaScript file"),
     ] {
         has(

@@ -95,17 +95,17 @@ pub(super) async fn run(options: DeployOptions) -> anyhow::Result<ExitCode> {
         options.output,
     );
     let parcel = tokio::task::spawn_blocking(move || pack(&options)).await??;
-    let created = send(&client, parcel).await?;
-    let deployment: CreatedDeployment = remote::typed(created.clone())?;
-    let id = deployment.deployment_id;
+    let created = send(&client, &parcel).await?;
+    drop(parcel);
     let Some(limit) = wait else {
         if output.json {
             print_json(&created)?;
         } else {
-            print(&sheet(&id, &[]))?;
+            print(&sheet(&created.deployment_id, &[]))?;
         }
         return Ok(ExitCode::SUCCESS);
     };
+    let id = created.deployment_id;
     let answer = build(&client, &id, limit).await?;
     let built: SyncedDeployment = remote::typed(answer.clone())?;
     if output.json {
@@ -169,11 +169,11 @@ fn pack(options: &DeployOptions) -> anyhow::Result<Parcel> {
     })
 }
 
-async fn send(client: &Client, parcel: Parcel) -> anyhow::Result<Value> {
+async fn send(client: &Client, parcel: &Parcel) -> anyhow::Result<CreatedDeployment> {
     let patience = SEND_AT_LEAST + Duration::from_secs(parcel.bytes / SLOWEST);
     let sender = client.clone().with_timeout(patience);
     let step = Step::waiting(&format!("sending {} to {}", size(parcel.bytes), client.url()));
-    let answer = remote::ask_raw(&sender, &parcel.input).await;
+    let answer = remote::ask(&sender, &parcel.input).await;
     drop(step);
     answer.map_err(|error| match refusal(&error) {
         Some(ErrorCode::PayloadTooLarge) => error.context(format!(
@@ -243,6 +243,28 @@ fn may_pass(error: &anyhow::Error) -> bool {
         None => {
             let mut causes = error.chain();
             causes.any(|cause| matches!(cause.downcast_ref(), Some(CallError::NoAnswer { .. })))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_server_that_is_away_while_it_builds_is_asked_again() {
+        let client = Client::new("http://127.0.0.1:1", &"imp_x".into()).unwrap();
+        let limit = Duration::from_millis(500);
+        let begun = Instant::now();
+        let error = build(&client, "the-id", limit).await.unwrap_err();
+        assert!(begun.elapsed() >= limit);
+        let error = format!("{error:#}");
+        for part in [
+            "`impresario deployments get the-id` shows how",
+            "at the end there was no answer",
+            "no answer from http://127.0.0.1:1",
+        ] {
+            assert!(error.contains(part), "{error}");
         }
     }
 }
