@@ -167,17 +167,20 @@ pub(super) async fn run(command: WebhooksCommand) -> anyhow::Result<()> {
         } => {
             let client = remote::client(&server)?;
             confirm(&format!("Delete the webhook {}?", printable(&id)), yes)?;
-            remote::show(&client, &DeleteWebhook { id }, output, message).await
+            remote::show(&client, &DeleteWebhook { id }, output, |done| message(&done)).await
         }
         WebhooksCommand::Deliveries(options) => deliveries(options).await,
         WebhooksCommand::Redeliver { id, server, output } => {
             let client = remote::client(&server)?;
-            remote::show(&client, &Redeliver { delivery_id: id }, output, message).await
+            remote::show(&client, &Redeliver { delivery_id: id }, output, |done| {
+                message(&done)
+            })
+            .await
         }
     }
 }
 
-fn message(done: Done) -> String {
+fn message(done: &Done) -> String {
     printable(&done.message)
 }
 
@@ -225,7 +228,7 @@ async fn update(options: UpdateOptions) -> anyhow::Result<()> {
         active: (change.active || change.inactive).then_some(change.active),
         events,
     };
-    remote::show(&client, &question, options.output, message).await
+    remote::show(&client, &question, options.output, |done| message(&done)).await
 }
 
 /// A secret from a variable: no flag has one, because every user of a machine can read command lines.

@@ -164,10 +164,10 @@ mod tests {
         dir
     }
 
-    fn found(files: &[&str], package: Value, asked: Option<&str>) -> Result<String, String> {
+    fn found(files: &[&str], package: &Value, asked: Option<&str>) -> Result<String, String> {
         let dir = directory(&[files, &[NAME]].concat());
         let listing = walk(dir.path(), &BuildLimits::default()).unwrap();
-        entry(dir.path(), &package, &listing, asked).map_err(|error| format!("{error:#}"))
+        entry(dir.path(), package, &listing, asked).map_err(|error| format!("{error:#}"))
     }
 
     #[test]
@@ -193,13 +193,9 @@ mod tests {
             (json!({"main": "."}), None, "index.js"),
             (json!({"main": "./"}), None, "index.js"),
         ] {
-            assert_eq!(
-                found(&all, package.clone(), asked).as_deref(),
-                Ok(expected),
-                "{package}"
-            );
+            assert_eq!(found(&all, &package, asked).as_deref(), Ok(expected), "{package}");
         }
-        assert_eq!(found(&["index.cjs"], json!({}), None).unwrap(), "index.cjs");
+        assert_eq!(found(&["index.cjs"], &json!({}), None).unwrap(), "index.cjs");
         for (package, asked, expected) in [
             (json!({"main": "x.ts"}), None, "is TypeScript"),
             (json!({}), Some("x.ts"), "is TypeScript"),
@@ -212,12 +208,12 @@ mod tests {
             ),
             (json!({}), Some("x.json"), "is no JavaScript file"),
         ] {
-            let error = found(&all, package.clone(), asked).unwrap_err();
+            let error = found(&all, &package, asked).unwrap_err();
             assert!(error.contains(expected), "{package}: {error}");
         }
-        let error = found(&["index.ts"], json!({}), None).unwrap_err();
+        let error = found(&["index.ts"], &json!({}), None).unwrap_err();
         assert!(error.contains("\"index.ts\" is TypeScript"), "{error}");
-        let error = found(&[], json!({}), None).unwrap_err();
+        let error = found(&[], &json!({}), None).unwrap_err();
         assert!(
             error.contains("no \"index.js\" in") && error.contains("--entry-point"),
             "{error}"
