@@ -3,8 +3,12 @@
 pub(crate) mod admin;
 pub(crate) mod api_key;
 mod backup;
+mod completions;
 mod copy;
+mod credentials;
 mod database;
+mod deploy;
+mod deployments;
 mod input;
 mod jobs;
 mod output;
@@ -12,6 +16,7 @@ mod remote;
 mod schedules;
 mod secrets;
 mod telemetry;
+mod webhooks;
 mod when;
 
 use std::{io::Write, process::ExitCode};
@@ -63,6 +68,27 @@ enum Command {
     /// Run workflows on a server, and see what became of them
     #[command(subcommand)]
     Jobs(jobs::JobsCommand),
+    /// Pack a directory, deploy it and wait for its build
+    #[command(after_help = deploy::EXAMPLES)]
+    Deploy(Box<deploy::DeployOptions>),
+    /// List and show deployments
+    #[command(subcommand)]
+    Deployments(deployments::DeploymentsCommand),
+    /// List, show and delete workflows
+    #[command(subcommand)]
+    Workflows(deployments::WorkflowsCommand),
+    /// Webhooks: who hears of the ends of jobs, and what was sent
+    #[command(subcommand)]
+    Webhooks(webhooks::WebhooksCommand),
+    /// Credentials: what workflows are given by name
+    #[command(subcommand)]
+    Credentials(credentials::CredentialsCommand),
+    /// Write what a shell needs to complete these commands
+    #[command(after_help = completions::INSTALL)]
+    Completions(completions::CompletionsOptions),
+    /// Write the OpenAPI document of the HTTP API, as a server has it at /openapi.json
+    #[command(after_help = "Example:\n  impresario openapi > openapi.json")]
+    Openapi,
 }
 
 /// Runs what was typed. What it answers goes to stdout, everything else to stderr.
@@ -86,6 +112,13 @@ pub async fn run(cli: Cli) -> ExitCode {
         Command::Secrets(command) => done(secrets::secrets(&cli.flags, command).await),
         Command::Schedules(command) => schedules::run(command).await,
         Command::Jobs(command) => jobs::run(command).await,
+        Command::Deploy(options) => deploy::run(*options).await,
+        Command::Deployments(command) => done(deployments::deployments(command).await),
+        Command::Workflows(command) => done(deployments::workflows(command).await),
+        Command::Webhooks(command) => done(webhooks::run(command).await),
+        Command::Credentials(command) => done(credentials::run(command).await),
+        Command::Completions(options) => done(completions::completions(&options)),
+        Command::Openapi => done(completions::openapi()),
     };
     match outcome {
         Ok(code) => code,
