@@ -202,10 +202,6 @@ fn from_store(Stored { gauges, at }: Stored, page: &mut Page) {
     let late = gauges
         .next_due
         .map_or(0, |due| at.as_millisecond() - due.as_millisecond());
-    #[expect(
-        clippy::cast_precision_loss,
-        reason = "a lag of 285,000 years is exact to the millisecond"
-    )]
     let late = late.max(0) as f64 / 1000.0;
     let families = [
         (

@@ -42,7 +42,7 @@ pub fn gauges(tx: &mut Tx<'_>) -> Result<Gauges> {
 }
 
 fn count(tx: &mut Tx<'_>, from: &str) -> Result<u64> {
-    let sql = format!("SELECT COUNT(*) AS found FROM (SELECT 1 AS one FROM {from} LIMIT $1) some");
+    let sql = format!("SELECT COUNT(*) AS found FROM (SELECT 1 AS one FROM {from} LIMIT $1) counted");
     let found = tx.query_opt(&sql, params![MOST], |row| row.get("found"))?;
     Ok(found.unwrap_or(0))
 }
