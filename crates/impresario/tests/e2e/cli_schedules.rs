@@ -132,7 +132,7 @@ fn every_flag_of_create_is_a_field_of_the_schedule() {
 
     let sheet = squeezed(&typist.says(&["schedules", "get", "nightly"]));
     for part in [
-        "reads at 02:00",
+        "reads At 02:00, every day\n",
         "state disabled\n",
         "were it enabled 2027-02-01 02:00 EST (",
         "viewport 800x600\n",
