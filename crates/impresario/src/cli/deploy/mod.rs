@@ -182,7 +182,21 @@ async fn send(client: &Client, parcel: &Parcel) -> anyhow::Result<CreatedDeploym
             size(parcel.bytes),
             parcel.largest
         )),
+        None if cut_off(&error) => error.context(format!(
+            "the server broke off while it was sent {}: perhaps that is more than its max_bundle_bytes; the largest files are {}",
+            size(parcel.bytes),
+            parcel.largest
+        )),
         _ => error,
+    })
+}
+
+/// Whether the connection ended while it was in use. A server that refuses a large body may close before its answer is read.
+fn cut_off(error: &anyhow::Error) -> bool {
+    let mut causes = error.chain();
+    causes.any(|cause| match cause.downcast_ref() {
+        Some(CallError::NoAnswer { cause, .. }) => !cause.is_connect() && !cause.is_timeout(),
+        _ => false,
     })
 }
 
