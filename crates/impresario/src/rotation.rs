@@ -226,7 +226,7 @@ mod tests {
         let keys = ring(&[3, 1, 2]);
         let mut batches = Vec::new();
         let rotated = rotate(&stage.store, (&keys, &stage.ids), |so_far| {
-            batches.push(so_far.resealed)
+            batches.push(so_far.resealed);
         })
         .await;
         assert_eq!(batches, [200, 400, 460], "each a write of its own");

@@ -165,7 +165,7 @@ fn schedules_and_their_runs() {
     let job = stage.ended(&fire.job_id.unwrap());
     assert_eq!(job.result, Some(serde_json::json!({"answer": 42})));
     let logs = stage.call(ListLogs {
-        job_id: Some(job.job_id.clone()),
+        job_id: Some(job.job_id),
         ..ListLogs::default()
     });
     assert_eq!(logs.logs[0].message, "here");
