@@ -23,15 +23,15 @@ pub struct PreviewSchedule {
     pub count: Option<u32>,
     /// Fires later than this instant; default now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "InstantIn")]
+    #[schemars(with = "Option<InstantIn>")]
     pub after: Option<String>,
     /// No fire before this instant; inclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "InstantIn")]
+    #[schemars(with = "Option<InstantIn>")]
     pub start_at: Option<String>,
     /// No fire from this instant on; exclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "InstantIn")]
+    #[schemars(with = "Option<InstantIn>")]
     pub end_at: Option<String>,
 }
 

@@ -31,7 +31,7 @@ pub struct CreateJob {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1, max = 3600), example = 600, extend("default" = 1800))]
     pub timeout_seconds: Option<u32>,
-    /// Whether the browser has no window; the server's default where it is absent.
+    /// Taken, and without effect: browsers have no window here.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub headless: Option<bool>,
     /// Opened before the workflow runs; overrides the workflow's own.
@@ -46,7 +46,7 @@ pub struct CreateJob {
     pub viewport: Option<Viewport>,
     /// A credential that the run gets besides those that its workflow declares.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Id")]
+    #[schemars(with = "Option<Id>")]
     pub credential_id: Option<String>,
     /// Where the result is posted; needs `callback_secret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]

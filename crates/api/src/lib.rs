@@ -67,8 +67,8 @@ pub use tenants::{
     DeleteApiKey, DeletedApiKey, EnsureBrowserProfile, TenantSettings,
 };
 pub use webhooks::{
-    CallbackBody, CreateWebhook, CreatedWebhook, DeleteWebhook, Delivery, DeliveryList, ListDeliveries,
-    ListWebhooks, Redeliver, ScheduleEventBody, UpdateWebhook, WebhookEndpoint, WebhookList,
+    CallbackBody, CreateWebhook, CreatedWebhook, DeleteWebhook, Delivery, DeliveryAttempt, DeliveryList,
+    ListDeliveries, ListWebhooks, Redeliver, ScheduleEventBody, UpdateWebhook, WebhookEndpoint, WebhookList,
 };
 
 use serde::{Deserialize, Deserializer, Serialize};

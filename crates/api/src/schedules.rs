@@ -28,7 +28,7 @@ pub struct Viewport {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[schemars(deny_unknown_fields)]
 pub struct ResidentialProxy {
-    /// ISO 3166-1 alpha-2, upper case.
+    /// ISO 3166-1 alpha-2, in any case; kept in upper case.
     #[schemars(length(equal = 2), example = &"US")]
     pub country: String,
     /// A two-letter US state, district or territory; only with `US`.
@@ -43,9 +43,9 @@ pub struct ResidentialProxy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = "^[0-9]{5}$"), example = &"94105")]
     pub zip: Option<String>,
-    /// `AS` and digits; not with `city` or `state`.
+    /// `AS` and a number up to 4,294,967,295; not with `city` or `state`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 100), regex(pattern = "^[Aa][Ss][0-9]+$"), example = &"AS7922")]
+    #[schemars(length(max = 100), regex(pattern = "^[Aa][Ss][0-9]{1,10}$"), example = &"AS7922")]
     pub asn: Option<String>,
 }
 
@@ -81,7 +81,7 @@ pub struct CreateSchedule {
     /// The size of the page; overrides the workflow's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub viewport: Option<Viewport>,
-    /// Where the result of each run is posted; needs `callback_secret`.
+    /// Where the result of each run is posted, at most 2,048 bytes; needs `callback_secret`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<CallbackUrl>")]
     pub callback_url: Option<String>,
@@ -103,7 +103,8 @@ pub struct CreateSchedule {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool", extend("default" = true))]
     pub enabled: Option<bool>,
-    /// What people know it by: unique within the tenant, 1 to 100 characters.
+    /// What people know it by: unique within the tenant, 1 to 100 characters, without control characters and without blanks
+    /// at its ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Label>")]
     pub name: Option<String>,
@@ -392,7 +393,7 @@ pub struct Schedule {
     /// The job the newest fire created.
     #[schemars(with = "Option<Id>")]
     pub last_job_id: Option<String>,
-    /// The error of the newest finished run, `null` after a success.
+    /// The error of the newest finished run, or of the newest fire that could create no job; `null` after a success.
     #[schemars(example = &"TimeoutError: locator.click: Timeout 30000ms exceeded.")]
     pub last_error: Option<String>,
     /// Failures in a row.

@@ -198,6 +198,31 @@ pub struct Delivery {
     /// Why the newest attempt failed.
     #[schemars(example = &"the connection was refused")]
     pub last_error: Option<String>,
+    /// Every attempt, oldest first.
+    pub attempt_log: Vec<DeliveryAttempt>,
+}
+
+/// One attempt to deliver.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct DeliveryAttempt {
+    /// Counted from 1.
+    #[schemars(example = 1)]
+    pub number: u32,
+    /// When it was made.
+    #[schemars(with = "Instant")]
+    pub attempted_at: String,
+    /// The HTTP status of the answer; `null` where there was none.
+    #[schemars(example = 500)]
+    pub status_code: Option<u32>,
+    /// How long it took, in milliseconds.
+    #[schemars(example = 84)]
+    pub latency_ms: u64,
+    /// The kind of failure.
+    #[schemars(example = &"connect")]
+    pub error_class: Option<String>,
+    /// Why it failed.
+    #[schemars(example = &"the connection was refused")]
+    pub error: Option<String>,
 }
 
 /// The answer of `webhooks/deliveries`.

@@ -24,5 +24,7 @@ mod examples;
 mod packages;
 #[path = "runner/page.rs"]
 mod page;
+#[path = "runner/proxied.rs"]
+mod proxied;
 #[path = "runner/tree.rs"]
 mod tree;

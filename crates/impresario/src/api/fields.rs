@@ -83,7 +83,10 @@ fn checked_url(text: &str, schemes: &[&str]) -> Result<Url, Flaw> {
         )));
     }
     // "http:host" and "http:///host" are read as "http://host"; written that way they are more likely a slip.
-    let slashes = text[url.scheme().len() + 1..].starts_with("//");
+    let rest = &text[url.scheme().len() + 1..];
+    let slashes = rest
+        .strip_prefix("//")
+        .is_some_and(|host| !host.starts_with(['/', '\\']));
     if matches!(url.scheme(), "http" | "https") && !slashes {
         return Err(malformed(format!("must begin with {}://", url.scheme())));
     }
@@ -103,12 +106,13 @@ pub fn viewport(inner: &mut Fields) -> Option<Viewport> {
 /// Where the traffic leaves from: `{country, state?, city?, zip?, asn?}`. For [`Fields::nested`].
 pub fn residential_proxy(inner: &mut Fields) -> Option<ResidentialProxy> {
     // What was given, also where it is wrong: `city` excludes `zip` whatever it says.
-    let [has_state, has_city, has_zip, has_asn] = ["state", "city", "zip", "asn"].map(|name| inner.has(name));
+    let [has_state, has_city, has_zip, has_asn] =
+        ["state", "city", "zip", "asn"].map(|name| inner.has_value(name));
     let country = inner.required_parsed("country", 0..=CITY_MAX, country);
-    let state = inner.optional_parsed("state", 0..=CITY_MAX, state);
-    let city = inner.optional_parsed("city", 0..=CITY_MAX, city);
-    let zip = inner.optional_parsed("zip", 0..=CITY_MAX, zip);
-    let asn = inner.optional_parsed("asn", 0..=CITY_MAX, asn);
+    let state = inner.patch_parsed("state", 0..=CITY_MAX, state).into_option();
+    let city = inner.patch_parsed("city", 0..=CITY_MAX, city).into_option();
+    let zip = inner.patch_parsed("zip", 0..=CITY_MAX, zip).into_option();
+    let asn = inner.patch_parsed("asn", 0..=CITY_MAX, asn).into_option();
     // Without a valid country the rules that depend on it would only add noise.
     let abroad = country.as_deref().filter(|country| *country != "US");
     for (name, given) in [("state", has_state), ("zip", has_zip)] {

@@ -338,6 +338,12 @@ impl Fields {
         self.left.contains_key(name)
     }
 
+    /// Whether the input has the field with something other than `null`, and nobody has read it yet.
+    #[must_use]
+    pub fn has_value(&self, name: &str) -> bool {
+        self.left.get(name).is_some_and(|value| !value.is_null())
+    }
+
     /// Reports something about `field`; its name is put before the message.
     pub fn issue(&mut self, code: &'static str, message: impl Into<String>, field: &'static str) {
         self.report(field, vec![Flaw::new(code, message)]);

@@ -12,6 +12,7 @@ use super::{
     auth::Tenant,
     ok, page,
     run_input::{self, CallbackPatch, LaunchPatch},
+    values,
 };
 use crate::{
     app::App,
@@ -52,7 +53,10 @@ pub(super) async fn create(
     let params = input.optional_object("params").unwrap_or_default();
     let nonce = input.patch_string("nonce", 1..=255).into_option();
     let headless = input.patch_bool("headless").into_option();
-    let credential = input.optional_uuid("credential_id").map(CredentialId);
+    let credential = input
+        .patch_with("credential_id", |value| values::uuid(&value))
+        .into_option()
+        .map(CredentialId);
     let launch = LaunchPatch::read(&mut input);
     let callback = CallbackPatch::read(&app, tenant.0, &mut input);
     let skip_callbacks = input.optional_bool("skip_callbacks").unwrap_or(false);

@@ -40,7 +40,7 @@ fn elsewhere() -> Router<Arc<App>> {
     let refuse = async || {
         let message =
             "this node has not the role api and answers its health and its metrics alone: ask another node";
-        ApiError::not_found(message)
+        ApiError::service_unavailable(message, None)
     };
     Router::new()
         .route("/", any(refuse))

@@ -178,7 +178,7 @@ fn has_shape_of_an_instant(text: &str) -> bool {
         text.len() == shape.len()
             && text.iter().zip(shape.bytes()).all(|(byte, shape)| match shape {
                 b'd' => byte.is_ascii_digit(),
-                b'T' => matches!(byte, b'T' | b't' | b' '),
+                b'T' => matches!(byte, b'T' | b't'),
                 other => *byte == other,
             })
     };
@@ -196,7 +196,9 @@ fn has_shape_of_an_instant(text: &str) -> bool {
     };
     let offset = &rest[fraction..];
     let hours = || offset.get(1..3).is_some_and(|hours| hours <= b"23".as_slice());
+    // No instant is in a leap second by the clocks of computers, and the parser makes another one of it.
     fits(begin, BEGIN)
+        && !begin.ends_with(b"60")
         && (rest.first() != Some(&b'.') || digits > 0)
         && (matches!(offset, [b'Z' | b'z']) || (fits(offset, "+dd:dd") || fits(offset, "-dd:dd")) && hours())
 }

@@ -14,7 +14,7 @@ use crate::{
     domain::{DEFAULT_EVENTS, DeliveryId, EVENTS, EndpointId, JobId, ScheduleId, rfc3339},
     spelling::nearest,
     store::ops::{
-        deliveries::{self, DeliveryFilter, DeliveryView, RedeliverOutcome},
+        deliveries::{self, AttemptView, DeliveryFilter, DeliveryView, RedeliverOutcome},
         webhooks::{self, Endpoint, EndpointChange},
     },
 };
@@ -248,6 +248,18 @@ fn delivery_view(delivery: DeliveryView) -> wire::Delivery {
         last_status_code: delivery.last_status,
         last_latency_ms: delivery.last_latency_ms,
         last_error: delivery.last_error,
+        attempt_log: delivery.log.into_iter().map(attempt_view).collect(),
+    }
+}
+
+fn attempt_view(attempt: AttemptView) -> wire::DeliveryAttempt {
+    wire::DeliveryAttempt {
+        number: attempt.number,
+        attempted_at: rfc3339(attempt.at),
+        status_code: attempt.status,
+        latency_ms: attempt.latency_ms,
+        error_class: attempt.class,
+        error: attempt.error,
     }
 }
 

@@ -95,7 +95,7 @@ impl Timing {
     /// Whether nothing is left of it at `now` because it has come to its end.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
-        self.end_at.is_some() && self.next_after(now).is_none()
+        (self.end_at.is_some() || self.start_at.is_some()) && self.next_after(now).is_none()
     }
 
     /// Whether both name the same instants within the same bounds.

@@ -49,6 +49,14 @@ fn what_cannot_be_is_refused_by_the_name_of_its_field() {
         (json!({"start_at": "2027-02-01T00:00:00Z[UTC]"}), &["start_at"]),
         (json!({"start_at": "2027-02-01"}), &["start_at"]),
         (json!({"start_at": "2027-02-30T00:00:00Z"}), &["start_at"]),
+        (json!({"start_at": "2027-02-01 00:00:00Z"}), &["start_at"]),
+        (json!({"start_at": "2027-02-01T00:00:60Z"}), &["start_at"]),
+        // No fire is left from then on.
+        (json!({"start_at": "9999-12-30T21:59:59Z"}), &["start_at"]),
+        (
+            json!({"cron_expr": "0 9 29 2 *", "start_at": "9998-03-01T00:00:00Z"}),
+            &["start_at"],
+        ),
         (json!({"end_at": "9999-12-31T23:59:59Z"}), &["end_at"]),
         (json!({"description": "d".repeat(1_001)}), &["description"]),
         (json!({"tags": "a"}), &["tags"]),

@@ -196,6 +196,11 @@ fn health_and_telemetry_need_no_key() {
             "{path}"
         );
     }
+    let document = client.send(&Request::get("/openapi.json"));
+    assert_eq!(
+        (document.status, &document.value()["openapi"]),
+        (200, &json!("3.1.0"))
+    );
     let ready = client.send(&Request::get("/health/ready")).value();
     let names: Vec<&str> = ready["checks"]
         .as_array()

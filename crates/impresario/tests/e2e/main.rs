@@ -43,6 +43,7 @@ mod cli_texts;
 mod cli_webhooks;
 mod clock_changes;
 mod clock_jumps;
+mod contract_rules;
 mod deployments;
 mod edges;
 mod failures;

@@ -146,8 +146,6 @@ fn what_was_given_up_has_all_its_attempts_before_it_again() {
     let round = failed["attempts"].as_u64().unwrap();
     assert!(round >= 5, "{failed}");
     stage.again(&failed);
-    let waiting = stage.delivery(of_job, |found| {
-        found["attempts"].as_u64() == Some(round + 1)
-    });
+    let waiting = stage.delivery(of_job, |found| found["attempts"].as_u64() == Some(round + 1));
     assert_eq!(waiting["status"], "pending", "it is tried again: {waiting}");
 }

@@ -135,10 +135,20 @@ impl BehaviourPatch {
 
 /// The rule of a new schedule: it fires at least once within its bounds.
 pub(super) fn has_fires(timing: &Timing, now: Timestamp) -> Result<(), (&'static str, Flaw)> {
-    let Some(end) = timing.end_at.filter(|_| timing.next_after(now).is_none()) else {
+    if timing.next_after(now).is_some() {
         return Ok(());
+    }
+    let (Some(end), start) = (timing.end_at, timing.start_at) else {
+        // Without bounds too, where the last fire of all has been.
+        let field = if timing.start_at.is_some() {
+            "start_at"
+        } else {
+            "cron_expr"
+        };
+        let message = "leaves no fire: the expression names no instant from then on";
+        return Err((field, Flaw::new("invalid_value", message)));
     };
-    let message = match timing.start_at {
+    let message = match start {
         _ if end <= now => "has passed already",
         Some(start) if start > now => {
             "leaves no fire: the expression names no instant from start_at to end_at"

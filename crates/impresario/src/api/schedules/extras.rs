@@ -7,12 +7,13 @@ use impresario_api as wire;
 use impresario_cron::Zone;
 
 use super::{
-    super::{ApiError, Fields, Flaw, auth::Tenant, ok, page, run_input},
+    super::{ApiError, Fields, Flaw, auth::Tenant, ok, page, run_input, values},
     behaviour, find,
     input::{cron, zone},
 };
 use crate::{
     app::App,
+    clock::to_millis,
     domain::{JobId, NewJob, Pattern, ScheduleId, rfc3339},
     params,
     store::ops::{
@@ -122,6 +123,12 @@ fn shown(row: LedgerRow) -> wire::Fire {
     }
 }
 
+/// An instant, cut to milliseconds as those of schedules are.
+fn bound(input: &mut Fields, name: &'static str) -> Option<jiff::Timestamp> {
+    let read = input.patch_with(name, |value| values::instant(&value).map(to_millis));
+    read.into_option()
+}
+
 /// An expression in plain English, and its next fires.
 pub(in crate::api) async fn preview(
     State(app): State<Arc<App>>,
@@ -130,10 +137,10 @@ pub(in crate::api) async fn preview(
 ) -> Result<Response, ApiError> {
     let cron = input.required_parsed("cron_expr", 0..=usize::MAX, cron);
     let zone = input.optional_parsed("timezone", 0..=usize::MAX, zone);
-    let after = input.optional_instant("after");
+    let after = bound(&mut input, "after");
     let count = page::limit(&mut input, "count", 5, 100);
-    let start_at = input.optional_instant("start_at");
-    let end_at = input.optional_instant("end_at");
+    let start_at = bound(&mut input, "start_at");
+    let end_at = bound(&mut input, "end_at");
     if let Err((field, flaw)) = behaviour::in_order(start_at, end_at) {
         input.report(field, vec![flaw]);
     }

@@ -143,6 +143,17 @@ pub fn update(
             "name: there is a credential \"{name}\" already"
         )));
     }
+    let name = name.filter(|name| *name != known.name);
+    if name.is_some()
+        && let Some(job) = job_that_needs(tx, tenant, &known)?
+    {
+        return Ok(Change::Refused(format!(
+            "name: the job {job} needs this credential and is not finished; it would not find it under another name"
+        )));
+    }
+    if name.is_none() && secret.is_none() {
+        return Ok(Change::Done);
+    }
     write(tx, tenant, &known, (name, secret), now).map(|()| Change::Done)
 }
 

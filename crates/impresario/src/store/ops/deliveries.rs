@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use self::{
-    list::{DeliveryFilter, DeliveryView, list},
+    list::{AttemptView, DeliveryFilter, DeliveryView, list},
     redeliver::{RedeliverOutcome, redeliver},
 };
 use super::{Lease, Moment, lease};

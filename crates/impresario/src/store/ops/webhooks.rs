@@ -126,6 +126,16 @@ pub fn update(
     {
         return Ok(false);
     }
+    let EndpointChange {
+        url,
+        description,
+        active,
+        events,
+        secret,
+    } = &change;
+    if url.is_none() && description.is_none() && active.is_none() && events.is_none() && secret.is_none() {
+        return Ok(true);
+    }
     if let Some(secret) = change.secret {
         secrets::insert(tx, tenant, secret, now)?;
     }

@@ -1,9 +1,17 @@
 //! Deliveries, as their owner sees them.
 
+use std::collections::HashMap;
+
 use jiff::Timestamp;
 
 use crate::domain::{DeliveryId, EndpointId, JobId, ScheduleId, TenantId};
-use crate::store::{PageCursor, error::Result, ops::query::Query, tx::Tx};
+use crate::store::{
+    PageCursor,
+    error::Result,
+    ops::query::Query,
+    tx::{Tx, params},
+    value::Json,
+};
 
 /// A delivery with its newest attempt, for its owner.
 #[derive(Debug, Clone)]
@@ -34,6 +42,25 @@ pub struct DeliveryView {
     pub last_latency_ms: Option<u64>,
     /// The error of the newest attempt.
     pub last_error: Option<String>,
+    /// Every attempt, oldest first.
+    pub log: Vec<AttemptView>,
+}
+
+/// One attempt, for the delivery's owner.
+#[derive(Debug, Clone)]
+pub struct AttemptView {
+    /// Counted from 1.
+    pub number: u32,
+    /// When it was made.
+    pub at: Timestamp,
+    /// The status of the answer, where there was one.
+    pub status: Option<u32>,
+    /// How long it took, in milliseconds.
+    pub latency_ms: u64,
+    /// The kind of failure.
+    pub class: Option<String>,
+    /// Why it failed.
+    pub error: Option<String>,
 }
 
 /// Which deliveries are listed: all of a tenant, or only those that tell of something or go somewhere.
@@ -57,6 +84,40 @@ pub fn list(
     filter: DeliveryFilter,
     after: Option<PageCursor>,
     limit: u32,
+) -> Result<Vec<DeliveryView>> {
+    let mut found = without_logs(tx, tenant, filter, (after, limit))?;
+    let ids: Vec<String> = found.iter().map(|delivery| delivery.id.to_string()).collect();
+    let item = tx.dialect().texts_of("$1");
+    let sql = format!(
+        "SELECT a.delivery_id, a.number, a.attempted_at, a.status_code, a.latency_ms, a.error_class, a.error
+         FROM {item} JOIN delivery_attempts a ON a.delivery_id = item.value ORDER BY a.delivery_id, a.number"
+    );
+    let attempts = tx.query(&sql, params![Json(ids)], |row| {
+        let attempt = AttemptView {
+            number: row.get("number")?,
+            at: row.get("attempted_at")?,
+            status: row.get("status_code")?,
+            latency_ms: row.get("latency_ms")?,
+            class: row.get("error_class")?,
+            error: row.get("error")?,
+        };
+        Ok((row.get::<DeliveryId>("delivery_id")?, attempt))
+    })?;
+    let mut logs: HashMap<DeliveryId, Vec<AttemptView>> = HashMap::new();
+    for (delivery, attempt) in attempts {
+        logs.entry(delivery).or_default().push(attempt);
+    }
+    for delivery in &mut found {
+        delivery.log = logs.remove(&delivery.id).unwrap_or_default();
+    }
+    Ok(found)
+}
+
+fn without_logs(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    filter: DeliveryFilter,
+    (after, limit): (Option<PageCursor>, u32),
 ) -> Result<Vec<DeliveryView>> {
     Query::new(
         "SELECT d.id, d.job_id, d.schedule_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts,
@@ -88,6 +149,7 @@ pub fn list(
                 last_status: row.get("status_code")?,
                 last_latency_ms: row.get("latency_ms")?,
                 last_error: row.get("error")?,
+                log: Vec::new(),
             })
         },
     )
