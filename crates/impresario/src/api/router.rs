@@ -97,3 +97,25 @@ fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
             post(async || ok(json!({"success": true}))),
         )
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use impresario_api::routes::operations;
+
+    #[test]
+    fn every_route_is_in_the_document_and_the_other_way_round() {
+        let routed = include_str!("router.rs").split("\"/").skip(1);
+        let routed = routed
+            .filter_map(|rest| rest.split('"').next())
+            .map(|path| format!("/{path}"));
+        let of_tenants = |path: &String| ["/v1/", "/api/auth/"].iter().any(|begin| path.starts_with(begin));
+        let routed: BTreeSet<String> = routed
+            .filter(of_tenants)
+            .filter(|path| path.matches('/').count() > 2)
+            .collect();
+        let known: BTreeSet<String> = operations().map(|operation| operation.path.to_owned()).collect();
+        assert_eq!(routed, known);
+    }
+}

@@ -57,7 +57,7 @@ async fn a_node_without_the_api_answers_its_health_alone_and_says_so() {
     }
     for path in ["/v1/jobs/list", "/v1/nothing", "/"] {
         let (status, body) = answer(&app, path).await;
-        assert_eq!(status, 404, "{path}: {body}");
+        assert_eq!(status, 503, "{path}: {body}");
         assert!(body.contains("has not the role api"), "{path}: {body}");
     }
 }

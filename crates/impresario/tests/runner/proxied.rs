@@ -70,9 +70,15 @@ async fn the_operators_default_holds_unless_a_run_goes_past_it() {
     let (address, heads) = proxy(false).await;
     let stage = Stage::with(|settings| settings.default_proxy = Some(format!("http://{address}")));
     assert_eq!(stage.run(stage.request(VISIT)).await.value(), "by proxy");
-    assert!(heads.lock().unwrap()[0].starts_with("GET http://nobody.invalid/ "));
-
-    let before = heads.lock().unwrap().len();
+    // The browser asks for things of its own as well.
+    let visits = || {
+        let heads = heads.lock().unwrap();
+        let ours = heads
+            .iter()
+            .filter(|head| head.starts_with("GET http://nobody.invalid/ "));
+        ours.count()
+    };
+    assert_eq!(visits(), 1);
     let mut request = stage.request(VISIT);
     request.disable_default_proxy = true;
     let run = stage.run(request).await;
@@ -81,7 +87,7 @@ async fn the_operators_default_holds_unless_a_run_goes_past_it() {
         "{:?}",
         run.outcome
     );
-    assert_eq!(heads.lock().unwrap().len(), before, "nothing went through it");
+    assert_eq!(visits(), 1, "nothing more went through it");
 }
 
 #[tokio::test]
