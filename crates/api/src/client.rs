@@ -258,6 +258,10 @@ impl Client {
 
 /// What the routes are appended to. A password has no place there: errors show the URL.
 fn base(text: &str) -> Result<String, ClientError> {
+    // Whatever it is otherwise: it may hold a password.
+    if text.contains('@') {
+        return Err(ClientError::Url("…@…".to_owned()));
+    }
     let url = Url::parse(text).ok().filter(|url| {
         matches!(url.scheme(), "http" | "https")
             && url.host().is_some()
@@ -265,9 +269,6 @@ fn base(text: &str) -> Result<String, ClientError> {
             && url.fragment().is_none()
     });
     let url = url.ok_or_else(|| ClientError::Url(text.to_owned()))?;
-    if !url.username().is_empty() || url.password().is_some() {
-        return Err(ClientError::Url(format!("{}://…@…", url.scheme())));
-    }
     Ok(url.as_str().trim_end_matches('/').to_owned())
 }
 
@@ -300,6 +301,9 @@ mod tests {
             ("ftp://host.example", None),
             ("http://host.example/?a=b", None),
             ("http://user:hunter2@host.example", None),
+            ("http://user:hunter2@host.example/?a=b", None),
+            ("ftp://user:hunter2@host.example", None),
+            ("user:hunter2@host.example", None),
         ] {
             let read = base(text);
             assert_eq!(read.as_deref().ok(), expected, "{text}");

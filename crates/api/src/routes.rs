@@ -171,7 +171,7 @@ calls! {
     DeleteWebhook => Done, "webhooks/delete", Documented, [NotFound],
         "Delete a webhook", "What it is owed already is still sent.";
     ListDeliveries => DeliveryList, "webhooks/deliveries", Own, [],
-        "List deliveries", "Newest first, in pages, each with its newest attempt.";
+        "List deliveries", "Newest first, in pages, each with its attempts, the newest 20 of them.";
     Redeliver => Done, "webhooks/redeliver", Own, [NotFound, Conflict],
         "Send a delivery again", "With the same `webhook-id` and the same body, now, and with all its attempts before it.";
     CreateCredential => CreatedCredential, "credentials/create", Documented, [Conflict],

@@ -156,7 +156,7 @@ pub struct ListDeliveries {
     pub cursor: Option<String>,
 }
 
-/// What is owed to a receiver, and how the newest attempt went.
+/// What is owed to a receiver, and how the attempts went.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Delivery {
     /// The delivery; also the `webhook-id` of every attempt.
@@ -198,7 +198,7 @@ pub struct Delivery {
     /// Why the newest attempt failed.
     #[schemars(example = &"the connection was refused")]
     pub last_error: Option<String>,
-    /// Every attempt, oldest first.
+    /// The attempts, the newest 20 of them, oldest first.
     pub attempt_log: Vec<DeliveryAttempt>,
 }
 

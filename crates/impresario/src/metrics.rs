@@ -108,7 +108,7 @@ impl Metrics {
         {
             return stored;
         }
-        let asked = tokio::time::timeout(PATIENCE, app.store.read("gauges", gauges::gauges)).await;
+        let asked = tokio::time::timeout(PATIENCE, app.store.read_now("gauges", gauges::gauges)).await;
         let stored = match asked {
             Ok(Ok(gauges)) => Some(Stored {
                 gauges,

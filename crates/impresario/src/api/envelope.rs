@@ -136,8 +136,8 @@ pub fn plain(status: StatusCode, value: impl Serialize) -> Response {
 }
 
 /// An answer of JSON text.
-pub(super) fn json_response(status: StatusCode, bytes: Vec<u8>) -> Response {
-    let mut response = Response::new(Body::from(bytes));
+pub(super) fn json_response(status: StatusCode, bytes: impl Into<Body>) -> Response {
+    let mut response = Response::new(bytes.into());
     *response.status_mut() = status;
     response
         .headers_mut()

@@ -79,7 +79,7 @@ static UNPACKED: LazyLock<HashMap<&'static str, Bytes>> = LazyLock::new(|| {
 
 /// The document.
 pub(super) async fn document() -> Response {
-    json_response(StatusCode::OK, DOCUMENT.to_vec())
+    json_response(StatusCode::OK, DOCUMENT.clone())
 }
 
 /// Where people look for the page.

@@ -113,7 +113,7 @@ mod tests {
         let of_tenants = |path: &String| ["/v1/", "/api/auth/"].iter().any(|begin| path.starts_with(begin));
         let routed: BTreeSet<String> = routed
             .filter(of_tenants)
-            .filter(|path| path.matches('/').count() > 2)
+            .filter(|path| path.matches('/').count() > 2 && !path.ends_with('/'))
             .collect();
         let known: BTreeSet<String> = operations().map(|operation| operation.path.to_owned()).collect();
         assert_eq!(routed, known);

@@ -206,7 +206,7 @@ pub(super) async fn delete(
     Ok(done("webhook endpoint deleted"))
 }
 
-/// What is owed to whom, and how the newest attempt went.
+/// What is owed to whom, and how the attempts went.
 pub(super) async fn deliveries(
     State(app): State<Arc<App>>,
     tenant: Tenant,

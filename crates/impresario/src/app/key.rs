@@ -56,6 +56,9 @@ pub(super) async fn keyring(settings: &Settings, ids: &Ids, store: &Store) -> an
     } else {
         check(&keyring, &needed, settings)?;
     }
+    // What is on record may be short of what a server sealed that was not started again in time.
+    let used: Vec<String> = rotation::usage(store).await?.by_key.into_keys().collect();
+    check(&keyring, &used, settings)?;
     if state.recorded != [keyring.key_id()] {
         rotation::record(store, &keyring).await?;
     }
@@ -176,6 +179,25 @@ mod tests {
         let kept = String::from_utf8(backup).unwrap();
         let both = [key(1), kept.trim().to_owned()];
         start(&store, &with(folder.path(), Some(&both))).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_was_sealed_under_an_old_key_after_all_is_found_at_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Access::Server).unwrap();
+        start(&store, &with(folder.path(), Some(&[key(2)])))
+            .await
+            .unwrap();
+        // By a server that was not started again in time.
+        let late = Keyring::from_base64(&key(1)).unwrap();
+        seal_something(&store, &late).await;
+        let error = start(&store, &with(folder.path(), Some(&[key(2)])))
+            .await
+            .unwrap_err();
+        assert!(error.contains(&late.key_id()), "{error}");
+        start(&store, &with(folder.path(), Some(&[key(2), key(1)])))
+            .await
+            .unwrap();
     }
 
     #[tokio::test]

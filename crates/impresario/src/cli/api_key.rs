@@ -145,12 +145,20 @@ pub(super) async fn api_key(flags: &Flags, command: ApiKeyCommand) -> anyhow::Re
     Ok(())
 }
 
+/// As much of a key as lists show: its prefix and its public digits, all of ASCII.
+const SHOWN_KEY: usize = 12;
+
 async fn revoke(
     store: &Store,
     tenant: &crate::store::ops::tenants::Tenant,
     key: &str,
     now: Timestamp,
 ) -> anyhow::Result<()> {
+    // Whoever gives the whole key means it, and need not see it again.
+    let key: &str = match crate::keys::parse(key) {
+        Some(_) => &key[..SHOWN_KEY],
+        None => key,
+    };
     let name = key
         .parse()
         .map_or_else(|_| KeyName::Start(key.to_owned()), KeyName::Id);

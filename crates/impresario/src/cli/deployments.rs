@@ -125,7 +125,7 @@ pub(super) async fn workflows(command: WorkflowsCommand) -> anyhow::Result<()> {
                 yes,
             )?;
             let question = DeleteWorkflow { workflow: what.name };
-            remote::show(&client, &question, output, |done: Done| done.message).await
+            remote::show(&client, &question, output, |done: Done| printable(&done.message)).await
         }
     }
 }

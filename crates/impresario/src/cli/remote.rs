@@ -243,6 +243,12 @@ pub(super) async fn rows<C: Call>(
             answer[paging.list] = rows.into();
             return Ok(answer);
         }
+        if input[place] == answer[next] {
+            anyhow::bail!(
+                "the server's answer to {} leads to the same page again and again",
+                C::ROUTE
+            );
+        }
         input[place] = answer[next].take();
     }
 }

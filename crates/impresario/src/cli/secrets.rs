@@ -120,7 +120,10 @@ async fn rotate(store: &Store, keyring: &Keyring) -> anyhow::Result<()> {
         "{} sealed under {first} now, all of them",
         counted(resealed)
     ))?;
-    say("the old keys can be removed now")?;
+    if ids.len() == 1 {
+        return Ok(());
+    }
+    say("the old keys can be removed now, if every server has been started with this one in front")?;
     Ok(())
 }
 

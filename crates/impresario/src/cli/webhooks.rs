@@ -53,7 +53,7 @@ pub(super) enum WebhooksCommand {
         #[command(flatten)]
         output: OutputFlags,
     },
-    /// List deliveries, newest first, each with its newest attempt
+    /// List deliveries, newest first, each with how its newest attempt went
     #[command(
         after_help = "Examples:\n  impresario webhooks deliveries --job 019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58\n  \
                       impresario webhooks deliveries --all --json | jq '.deliveries[] | select(.status == \"failed\")'"
@@ -266,12 +266,7 @@ async fn deliveries(options: DeliveriesOptions) -> anyhow::Result<()> {
         ..ListDeliveries::default()
     };
     let answer = remote::pages(&client, &question, DELIVERIES, options.page).await?;
-    remote::show_value(answer, options.output, |list: DeliveryList| {
-        if list.next_cursor.is_some() {
-            remark("there are more: --all lists them");
-        }
-        delivery_table(&list)
-    })
+    remote::show_value(answer, options.output, |list: DeliveryList| delivery_table(&list))
 }
 
 fn delivery_table(list: &DeliveryList) -> String {

@@ -99,6 +99,14 @@ fn a_key_is_exchanged_while_the_server_runs() {
     let (_, said) = server.cli_fails(&["api-key", "revoke", "--tenant", "other", &made[..12]]);
     assert!(said.contains("api-key list --tenant other"), "{said}");
     opens(&new);
+    // Whoever has the whole key at hand gives that, and sees no more of it than lists show.
+    let (_, said) = server.cli_fails(&["api-key", "revoke", "--tenant", "other", new.key()]);
+    assert!(
+        said.contains(&new.key()[..12]) && !said.contains(new.key()),
+        "{said}"
+    );
+    server.cli(&["api-key", "revoke", "--tenant", "acme", new.key()]);
+    opens_nothing(&new);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn below(server: &Server, words: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn each_command_of_this_half_has_an_example() {
+fn each_command_that_sends_or_writes_something_has_an_example() {
     let server = desk();
     let mut seen = 0;
     for group in [

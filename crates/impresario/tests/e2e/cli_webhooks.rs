@@ -259,7 +259,7 @@ fn deliveries_are_listed_page_by_page_and_by_what_they_tell_of() {
     assert_eq!(list(&["--schedule", NOBODY]), Vec::<String>::new());
     has(
         &shell.ok(&["webhooks", "deliveries", "--limit", "1"]).stderr,
-        &["there are more: --all lists them"],
+        &["there are more; --all shows all of them"],
     );
     assert_eq!(shell.ok(&["webhooks", "deliveries"]).stderr, "");
     has(

@@ -231,6 +231,21 @@ fn a_full_queue_takes_no_job_from_anybody() {
         "fired"
     );
     client.refused("jobs/create", json!({"workflow": "quick"}), 429);
+    // What never fits is wrong input; what fits another time is not.
+    let past = |until: &str| json!({"id": schedule, "from": "2026-12-31T23:00:00Z", "to": until});
+    assert_eq!(
+        client.issues("schedules/backfill", past("2026-12-31T23:10:00Z")),
+        ["to"]
+    );
+    let error = client.refused("schedules/backfill", past("2026-12-31T23:03:00Z"), 429);
+    let message = error["message"].as_str().unwrap();
+    assert!(
+        message.contains("no room for 3 more") && message.contains("allows 4"),
+        "{message}"
+    );
+    quota(&server, &["--queued-jobs", "none"]);
+    let made = client.ok("schedules/backfill", past("2026-12-31T23:03:00Z"));
+    assert_eq!(made["job_ids"].as_array().unwrap().len(), 3);
 }
 
 #[test]

@@ -10,16 +10,21 @@ use tokio::{
 
 use crate::support::Stage;
 
+#[expect(clippy::disallowed_methods, reason = "the listener ends with the test")]
+fn spawn(task: impl Future<Output = ()> + Send + 'static) {
+    tokio::spawn(task);
+}
+
 /// A proxy that answers everything itself, and asks for a name first where `asks` says so: the heads of all requests.
 async fn proxy(asks: bool) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
     let heads = Arc::new(Mutex::new(Vec::new()));
     let seen = heads.clone();
-    tokio::spawn(async move {
+    spawn(async move {
         while let Ok((mut stream, _)) = listener.accept().await {
             let seen = seen.clone();
-            tokio::spawn(async move {
+            spawn(async move {
                 let mut head = Vec::new();
                 while !head.ends_with(b"\r\n\r\n") {
                     match stream.read_u8().await {

@@ -86,9 +86,26 @@ pub(in crate::api) async fn backfill(
         BackfillOutcome::Unreadable(fault) => Err(ApiError::conflict(format!(
             "schedule: this version cannot read when it fires ({fault}); give it another cron_expr or timezone"
         ))),
-        BackfillOutcome::QuotaReached { wanted, most } => Err(super::super::jobs::no_room(wanted, most)),
+        BackfillOutcome::QuotaReached { wanted, most } => match wanted > most {
+            true => Err(never_fits(wanted, most)),
+            false => Err(super::super::jobs::no_room(wanted, most)),
+        },
         BackfillOutcome::TooMany(end) => Err(too_many((from, to), end)),
     }
+}
+
+/// More jobs than a tenant's quota ever has room for.
+fn never_fits(wanted: u64, most: u64) -> ApiError {
+    let mut input = Fields::new(serde_json::Map::new());
+    let message = format!(
+        "{wanted} instants of the range have made no job, and this tenant's quota allows {most} jobs in the queue; ask for them in \
+         parts"
+    );
+    input.issue("too_big", message, "to");
+    input
+        .finish()
+        .err()
+        .unwrap_or_else(|| ApiError::bad_request("to"))
 }
 
 fn too_many((from, to): (jiff::Timestamp, jiff::Timestamp), end: jiff::Timestamp) -> ApiError {

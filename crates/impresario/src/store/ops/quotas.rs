@@ -130,7 +130,8 @@ pub(super) fn no_room_for_jobs(tx: &mut Tx<'_>, tenant: TenantId, more: u64) -> 
         return Ok(None);
     };
     let sql = "SELECT COUNT(*) AS counted FROM
-                 (SELECT id FROM jobs WHERE status = 'queued' AND tenant_id = $1 LIMIT $2) AS counted";
+                 (SELECT id FROM jobs WHERE status = 'queued' AND tenant_id = $1
+                  ORDER BY created_at, id LIMIT $2) AS counted";
     let counted: Option<u64> = tx.query_opt(sql, params![tenant, most], |row| row.get("counted"))?;
     let fits = counted
         .unwrap_or(0)
@@ -146,18 +147,15 @@ pub(super) fn no_room_for_job(
     tenant: TenantId,
     replaced: Option<ScheduleId>,
 ) -> Result<Option<u64>> {
+    let Some(schedule) = replaced else {
+        return no_room_for_jobs(tx, tenant, 1);
+    };
     let Some(most) = locked(tx, tenant, Kind::QueuedJobs)? else {
         return Ok(None);
     };
-    let Some(schedule) = replaced else {
-        let sql = "SELECT COUNT(*) AS counted FROM
-                     (SELECT id FROM jobs WHERE status = 'queued' AND tenant_id = $1
-                      ORDER BY created_at, id LIMIT $2) AS counted";
-        return full(tx, (sql, params![tenant, most]), most);
-    };
     let sql = "SELECT COUNT(*) AS counted FROM
                  (SELECT id FROM jobs WHERE status = 'queued' AND tenant_id = $1
-                    AND (schedule_id IS NULL OR schedule_id <> $3 OR catch_up = 1)
+                    AND (schedule_id IS NULL OR schedule_id <> $3 OR catch_up = 1 OR backfill = 1)
                   ORDER BY created_at, id LIMIT $2) AS counted";
     full(tx, (sql, params![tenant, most, schedule]), most)
 }

@@ -13,7 +13,10 @@ use crate::store::{
     value::Json,
 };
 
-/// A delivery with its newest attempt, for its owner.
+/// How many attempts of a delivery are listed: who asks for it again and again makes more of them without an end.
+const LOGGED: u32 = 20;
+
+/// A delivery with its attempts, for its owner.
 #[derive(Debug, Clone)]
 pub struct DeliveryView {
     /// Its id.
@@ -42,7 +45,7 @@ pub struct DeliveryView {
     pub last_latency_ms: Option<u64>,
     /// The error of the newest attempt.
     pub last_error: Option<String>,
-    /// Every attempt, oldest first.
+    /// The newest [`LOGGED`] attempts, oldest first.
     pub log: Vec<AttemptView>,
 }
 
@@ -90,7 +93,9 @@ pub fn list(
     let item = tx.dialect().texts_of("$1");
     let sql = format!(
         "SELECT a.delivery_id, a.number, a.attempted_at, a.status_code, a.latency_ms, a.error_class, a.error
-         FROM {item} JOIN delivery_attempts a ON a.delivery_id = item.value ORDER BY a.delivery_id, a.number"
+         FROM {item} JOIN deliveries d ON d.id = item.value
+           JOIN delivery_attempts a ON a.delivery_id = d.id AND a.number > d.attempts - {LOGGED}
+         ORDER BY a.delivery_id, a.number"
     );
     let attempts = tx.query(&sql, params![Json(ids)], |row| {
         let attempt = AttemptView {

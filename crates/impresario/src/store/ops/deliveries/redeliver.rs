@@ -12,7 +12,7 @@ use crate::store::{
 /// What became of a request to send a delivery once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RedeliverOutcome {
-    /// It is due now. One that had come to an end has every attempt of the back-off before it again.
+    /// It is due now, and has every attempt of the back-off before it again: asking costs it none of them.
     Due,
     /// An attempt is under way.
     UnderWay,
@@ -67,7 +67,7 @@ fn make_due(tx: &mut Tx<'_>, id: DeliveryId, now: Timestamp) -> Result<Redeliver
     }
     tx.execute_one(
         "UPDATE deliveries SET
-           earlier_attempts = CASE WHEN status = 'pending' THEN earlier_attempts ELSE attempts END,
+           earlier_attempts = attempts,
            next_attempt_at = CASE WHEN status = 'pending' AND next_attempt_at < $2 THEN next_attempt_at ELSE $2 END,
            status = 'pending', completed_at = NULL
          WHERE id = $1",

@@ -371,14 +371,14 @@ mod again {
             assert_eq!((taken.id, taken.attempts, taken.earlier_attempts), (id, 2, 2));
             assert_eq!(ask(&outbox, tenant, id, 11), RedeliverOutcome::UnderWay);
             assert!(outbox.record(&taken, AfterAttempt::Retry(at(99)), 12));
-            // It waits: now it is due, in the same round.
+            // It waits: now it is due, and asking has cost it no attempt of its round.
             assert_eq!(ask(&outbox, tenant, id, 13), RedeliverOutcome::Due);
             assert_eq!(outbox.next_due(), Some(at(13)));
             // What is due already is not put off.
             assert_eq!(ask(&outbox, tenant, id, 20), RedeliverOutcome::Due);
             assert_eq!(outbox.next_due(), Some(at(13)));
             let taken = outbox.claim(20).remove(0);
-            assert_eq!((taken.attempts, taken.earlier_attempts), (3, 2));
+            assert_eq!((taken.attempts, taken.earlier_attempts), (3, 3));
             assert!(outbox.record(&taken, AfterAttempt::Delivered, 21));
             outbox.check();
             let numbers = "SELECT COUNT(*) FROM delivery_attempts WHERE number IN (1, 2, 3, 4)";

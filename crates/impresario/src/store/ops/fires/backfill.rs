@@ -14,7 +14,7 @@ use super::{
 use crate::domain::{JobId, MissedReason, Range, Schedule, ScheduleId, TenantId, Timing};
 use crate::store::{
     error::Result,
-    tx::{Tx, params},
+    tx::{Row, Tx, params},
 };
 
 /// How many instants a range may have.
@@ -157,26 +157,48 @@ impl MissedRow {
     }
 }
 
+/// The missed range in which the first instant of a request stands, if it stands in one.
+fn around_first(
+    tx: &mut Tx<'_>,
+    schedule: &Schedule,
+    first: Option<&Timestamp>,
+) -> Result<Option<MissedRow>> {
+    let Some(first) = first else { return Ok(None) };
+    let sql = "SELECT fire_at, missed_until, missed, reason, error, recorded_at FROM fires
+               WHERE schedule_id = $1 AND fire_at <= $2 AND outcome = 'missed' ORDER BY fire_at DESC LIMIT 1";
+    let row = tx.query_opt(sql, params![schedule.id, *first], missed_row)?;
+    Ok(row.filter(|row| row.range.until >= *first))
+}
+
+fn missed_row(row: &Row<'_>) -> Result<MissedRow> {
+    let from = row.get("fire_at")?;
+    Ok(MissedRow {
+        range: Range {
+            from,
+            until: row.get::<Option<Timestamp>>("missed_until")?.unwrap_or(from),
+            count: row.get("missed")?,
+        },
+        recorded_at: row.get("recorded_at")?,
+        why: Why {
+            reason: row.get("reason")?,
+            error: row.get("error")?,
+        },
+    })
+}
+
 fn look_up(tx: &mut Tx<'_>, schedule: &Schedule, instants: &[Timestamp]) -> Result<Found> {
     let sql = "SELECT fire_at, missed_until, missed, outcome, reason, error, recorded_at FROM fires
                WHERE schedule_id = $1 AND fire_at <= $2 ORDER BY fire_at DESC LIMIT 1";
-    let mut found = Found::default();
+    let mut found = Found {
+        // A row of another pattern's instant may stand between the begin of a missed range and the first instant.
+        missed: around_first(tx, schedule, instants.first())?
+            .into_iter()
+            .collect(),
+        ..Found::default()
+    };
     for at in instants {
         let row = tx.query_opt(sql, params![schedule.id, *at], |row| {
-            let from = row.get("fire_at")?;
-            let missed = MissedRow {
-                range: Range {
-                    from,
-                    until: row.get::<Option<Timestamp>>("missed_until")?.unwrap_or(from),
-                    count: row.get("missed")?,
-                },
-                recorded_at: row.get("recorded_at")?,
-                why: Why {
-                    reason: row.get("reason")?,
-                    error: row.get("error")?,
-                },
-            };
-            Ok((row.get::<String>("outcome")?, missed))
+            Ok((row.get::<String>("outcome")?, missed_row(row)?))
         })?;
         let (outcome, row) = row.unzip();
         let row = row.filter(|row| row.range.until >= *at);

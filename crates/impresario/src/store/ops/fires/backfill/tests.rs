@@ -273,6 +273,32 @@ fn a_row_inside_a_range_of_the_same_pattern_is_no_obstacle() {
 }
 
 #[test]
+fn a_request_that_begins_behind_such_a_row_finds_the_range_as_well() {
+    let stage = Stage::new(|_| ());
+    stage.pass("06:30");
+    let every = |expr: &'static str| {
+        move |draft: &mut ScheduleDraft| {
+            draft.timing.pattern = crate::domain::Pattern::parse(expr, "UTC").unwrap();
+        }
+    };
+    stage.change("06:31", every("0 2 * * *"));
+    assert_eq!(stage.made(("02:00", "02:01"), "06:32"), (1, 0));
+    stage.change("06:33", every("0 * * * *"));
+    assert_eq!(stage.made(("03:00", "05:00"), "06:34"), (2, 0));
+    assert_eq!(
+        stage.rows(),
+        [
+            "01:00..01:00 1 missed down",
+            "02:00 fired backfill",
+            "03:00 fired backfill",
+            "04:00 fired backfill",
+            "05:00..05:00 1 missed down",
+            "06:00 fired -"
+        ]
+    );
+}
+
+#[test]
 fn a_range_of_more_than_a_thousand_is_refused_with_the_end_of_the_first_thousand() {
     let stage = Stage::new(|draft| {
         draft.timing.pattern = crate::domain::Pattern::parse("* * * * *", "UTC").unwrap();
