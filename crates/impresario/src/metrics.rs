@@ -2,7 +2,7 @@
 //! there. What goes out: a page of text, without the name or the id of anybody.
 //!
 //! Counters are this node's, since its start. What the store is asked for is of all nodes, costs a few steps of an index,
-//! and is asked for at most every [`FRESH`], however often somebody looks.
+//! and is asked for at most every five seconds, however often somebody looks.
 
 use std::{
     collections::BTreeMap,

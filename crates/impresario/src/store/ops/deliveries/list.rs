@@ -45,7 +45,7 @@ pub struct DeliveryView {
     pub last_latency_ms: Option<u64>,
     /// The error of the newest attempt.
     pub last_error: Option<String>,
-    /// The newest [`LOGGED`] attempts, oldest first.
+    /// The newest 20 attempts, oldest first.
     pub log: Vec<AttemptView>,
 }
 

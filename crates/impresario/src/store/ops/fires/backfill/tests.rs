@@ -222,15 +222,15 @@ fn what_a_restored_backup_has_written_off_stays_so() {
     );
 }
 
+/// A change to another expression.
+fn every(expr: &'static str) -> impl Fn(&mut ScheduleDraft) {
+    move |draft| draft.timing.pattern = crate::domain::Pattern::parse(expr, "UTC").unwrap()
+}
+
 #[test]
 fn of_a_pattern_that_is_no_more_only_the_ends_are_known() {
     let stage = Stage::new(|_| ());
     stage.pass("06:30");
-    let every = |expr: &'static str| {
-        move |draft: &mut ScheduleDraft| {
-            draft.timing.pattern = crate::domain::Pattern::parse(expr, "UTC").unwrap();
-        }
-    };
     stage.change("06:31", every("0 1-5/2 * * *"));
     assert_eq!(stage.made(("00:00", "04:00"), "06:32"), (2, 0));
     assert_eq!(
@@ -252,11 +252,6 @@ fn of_a_pattern_that_is_no_more_only_the_ends_are_known() {
 fn a_row_inside_a_range_of_the_same_pattern_is_no_obstacle() {
     let stage = Stage::new(|_| ());
     stage.pass("06:30");
-    let every = |expr: &'static str| {
-        move |draft: &mut ScheduleDraft| {
-            draft.timing.pattern = crate::domain::Pattern::parse(expr, "UTC").unwrap();
-        }
-    };
     stage.change("06:31", every("0 2 * * *"));
     assert_eq!(stage.made(("00:00", "06:00"), "06:32"), (1, 0));
     stage.change("06:33", every("0 * * * *"));
@@ -276,11 +271,6 @@ fn a_row_inside_a_range_of_the_same_pattern_is_no_obstacle() {
 fn a_request_that_begins_behind_such_a_row_finds_the_range_as_well() {
     let stage = Stage::new(|_| ());
     stage.pass("06:30");
-    let every = |expr: &'static str| {
-        move |draft: &mut ScheduleDraft| {
-            draft.timing.pattern = crate::domain::Pattern::parse(expr, "UTC").unwrap();
-        }
-    };
     stage.change("06:31", every("0 2 * * *"));
     assert_eq!(stage.made(("02:00", "02:01"), "06:32"), (1, 0));
     stage.change("06:33", every("0 * * * *"));
