@@ -31,7 +31,7 @@ pub struct PreviewSchedule {
     pub start_at: Option<String>,
     /// No fire from this instant on; exclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<InstantIn>")]
+    #[schemars(with = "Option<InstantIn>", extend("examples" = ["2026-12-31T00:00:00Z"]))]
     pub end_at: Option<String>,
 }
 
@@ -165,7 +165,7 @@ pub struct BackfillSchedule {
     #[schemars(with = "InstantIn")]
     pub from: String,
     /// The end of the range; exclusive, and not later than now.
-    #[schemars(with = "InstantIn")]
+    #[schemars(with = "InstantIn", extend("examples" = ["2026-05-18T00:00:00Z"]))]
     pub to: String,
 }
 

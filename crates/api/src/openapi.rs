@@ -285,8 +285,10 @@ fn wrapped(schema: &Value, required: bool) -> Value {
         "properties": {"json": input, "meta": {"description": meta, "examples": [[]]}},
         "additionalProperties": false,
     });
-    if required {
-        body["required"] = json!(["json"]);
+    match required {
+        true => body["required"] = json!(["json"]),
+        // As is a body of `null`.
+        false => body["type"] = json!(["object", "null"]),
     }
     body
 }

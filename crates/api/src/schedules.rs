@@ -122,7 +122,7 @@ pub struct CreateSchedule {
     pub start_at: Option<String>,
     /// No fire from this instant on; exclusive.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<InstantIn>")]
+    #[schemars(with = "Option<InstantIn>", extend("examples" = ["2026-12-31T00:00:00Z"]))]
     pub end_at: Option<String>,
     /// How far a fire may be put off to spread the load, in seconds, 0 to 3600; default 0.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -224,7 +224,7 @@ pub struct UpdateSchedule {
     pub start_at: Option<Option<String>>,
     /// `null`: not bounded.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "set")]
-    #[schemars(with = "Option<InstantIn>")]
+    #[schemars(with = "Option<InstantIn>", extend("examples" = ["2026-12-31T00:00:00Z"]))]
     pub end_at: Option<Option<String>>,
     /// In seconds, 0 to 3600; `null`: 0.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "set")]

@@ -97,18 +97,21 @@ impl Default for Settings {
     }
 }
 
+/// Above the flags that mean nothing to the commands that ask a server.
+const ON_THE_DATABASE: &str = "Commands that work on the database itself";
+
 /// The settings that a command line gave; the rest come from the other sources.
 #[derive(Debug, Default, clap::Args)]
 pub struct Flags {
     /// A TOML file with settings; without it, `impresario.toml` is read where there is one
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = ON_THE_DATABASE, value_name = "FILE")]
     pub config: Option<PathBuf>,
     /// Where the database, the bundles and the secret key are kept [default: ./data]
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = ON_THE_DATABASE, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
     /// A database on PostgreSQL (15 or newer) that everything is kept in, e.g. postgres://me@db.example/app; PGPASSWORD
     /// and libpq's other variables fill in what it leaves open [default: a file in the data directory]
-    #[arg(long, global = true, value_name = "URL")]
+    #[arg(long, global = true, help_heading = ON_THE_DATABASE, value_name = "URL")]
     pub database_url: Option<SecretString>,
 }
 

@@ -170,8 +170,8 @@ async fn revoke(
         RevokeOutcome::Revoked(id) => Ok(say(&id.to_string())?),
         RevokeOutcome::Already => bail!("api-key: {key:?} of {} was revoked before", tenant.name),
         RevokeOutcome::Unknown => bail!(
-            "api-key: {} has no key {key:?}; give its id, or how it begins (imp_ and 8 characters), as `impresario api-key \
-             list --tenant {}` shows them",
+            "api-key: {} has no key {key:?}; give its id, or how it begins (imp_ and 8 characters): `impresario api-key list \
+             --tenant {}` shows that, and with --json the ids",
             tenant.name,
             tenant.name
         ),

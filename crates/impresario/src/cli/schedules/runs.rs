@@ -158,11 +158,15 @@ pub(super) async fn backfill(flags: BackfillFlags) -> anyhow::Result<()> {
         return Ok(print_json(&answer)?);
     }
     let done: Backfilled = remote::typed(answer)?;
-    remark(&format!(
-        "{} jobs were queued; {} instants had made theirs before",
-        done.job_ids.len(),
-        done.already_fired
-    ));
+    let queued = match done.job_ids.len() {
+        1 => "1 job was queued".to_owned(),
+        many => format!("{many} jobs were queued"),
+    };
+    remark(&match done.already_fired {
+        0 => queued,
+        1 => format!("{queued}; 1 instant had made its job before"),
+        many => format!("{queued}; {many} instants had made theirs before"),
+    });
     for id in &done.job_ids {
         say(id)?;
     }
