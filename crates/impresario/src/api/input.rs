@@ -387,6 +387,16 @@ impl Fields {
         }
     }
 
+    /// The refusal of an input that was read in full, for what its store or its neighbours say of some fields.
+    #[must_use]
+    pub fn refusal<F: IntoIterator<Item = (&'static str, Flaw)>>(flaws: F) -> ApiError {
+        let mut input = Self::new(Map::new());
+        for (field, flaw) in flaws {
+            input.report(field, vec![flaw]);
+        }
+        ApiError::invalid(input.close())
+    }
+
     /// Reads the input of the many routes that take an `id` and nothing else.
     ///
     /// # Errors

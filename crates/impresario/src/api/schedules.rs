@@ -197,7 +197,7 @@ pub(super) async fn update(
     let after = match changed {
         ChangeOutcome::Changed(after) => after,
         ChangeOutcome::Unknown => return Err(not_found(id)),
-        ChangeOutcome::Refused(flaws) => return Err(refused(flaws)),
+        ChangeOutcome::Refused(flaws) => return Err(Fields::refusal::<input::Flaws>(flaws)),
         ChangeOutcome::NameTaken => return Err(name_taken(name)),
     };
     app.signals.scheduler.notify_one();
@@ -206,17 +206,6 @@ pub(super) async fn update(
     Ok(ok(wire::OneSchedule {
         schedule: view(&app, &after),
     }))
-}
-
-fn refused(flaws: Vec<(&'static str, Flaw)>) -> ApiError {
-    let mut input = Fields::new(Map::new());
-    for (field, flaw) in flaws {
-        input.report(field, vec![flaw]);
-    }
-    input
-        .finish()
-        .err()
-        .unwrap_or_else(|| ApiError::bad_request("the schedule cannot be changed like this"))
 }
 
 pub(super) async fn delete(

@@ -234,6 +234,7 @@ pub(super) async fn deliveries(
 }
 
 fn delivery_view(delivery: DeliveryView) -> wire::Delivery {
+    let newest = delivery.log.last();
     wire::Delivery {
         delivery_id: delivery.id.to_string(),
         job_id: delivery.job.map(|id| id.to_string()),
@@ -245,9 +246,9 @@ fn delivery_view(delivery: DeliveryView) -> wire::Delivery {
         attempts: delivery.attempts,
         next_attempt_at: delivery.next_attempt_at.map(rfc3339),
         created_at: rfc3339(delivery.created_at),
-        last_status_code: delivery.last_status,
-        last_latency_ms: delivery.last_latency_ms,
-        last_error: delivery.last_error,
+        last_status_code: newest.and_then(|attempt| attempt.status),
+        last_latency_ms: newest.map(|attempt| attempt.latency_ms),
+        last_error: newest.and_then(|attempt| attempt.error.clone()),
         attempt_log: delivery.log.into_iter().map(attempt_view).collect(),
     }
 }

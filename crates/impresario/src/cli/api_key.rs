@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::{
     admin::{self, name_of},
+    output::{Cell, Table, print},
     say,
 };
 use crate::{
@@ -137,7 +138,7 @@ pub(super) async fn api_key(flags: &Flags, command: ApiKeyCommand) -> anyhow::Re
                 true => say(&serde_json::to_string_pretty(
                     &keys.into_iter().map(shown).collect::<Vec<_>>(),
                 )?)?,
-                false => say(&table(&keys))?,
+                false => print(&table(&keys).for_stdout())?,
             }
         }
         ApiKeyCommand::Revoke { key, .. } => revoke(&store, &tenant, &key, now).await?,
@@ -188,39 +189,20 @@ fn shown(key: ListedApiKey) -> Value {
     shown
 }
 
-fn table(keys: &[ListedApiKey]) -> String {
-    let instant = |at: Option<Timestamp>| at.map_or_else(|| "never".to_owned(), rfc3339);
-    let heading = ["START", "LABEL", "CREATED", "LAST USED", "EXPIRES", "STATE"].map(str::to_owned);
-    let rows: Vec<[String; 6]> = std::iter::once(heading)
-        .chain(keys.iter().map(|key| {
-            [
-                key.start.clone(),
-                key.label.clone(),
-                rfc3339(key.created_at),
-                instant(key.last_used_at),
-                instant(key.expires_at),
-                key.state.as_str().to_owned(),
-            ]
-        }))
-        .collect();
-    let mut widths = [0; 6];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = cell.chars().count().max(*width);
-        }
+fn table(keys: &[ListedApiKey]) -> Table {
+    let instant = |at: Option<Timestamp>| Cell::new(at.map_or_else(|| "never".to_owned(), rfc3339));
+    let mut table = Table::new(&["START", "LABEL", "CREATED", "LAST USED", "EXPIRES", "STATE"]);
+    for key in keys {
+        table.row([
+            Cell::new(&key.start),
+            Cell::new(&key.label),
+            Cell::new(rfc3339(key.created_at)),
+            instant(key.last_used_at),
+            instant(key.expires_at),
+            Cell::new(key.state.as_str()),
+        ]);
     }
-    let lines: Vec<String> = rows
-        .iter()
-        .map(|row| {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(widths)
-                .map(|(cell, width)| format!("{cell:width$}"))
-                .collect();
-            cells.join("  ").trim_end().to_owned()
-        })
-        .collect();
-    lines.join("\n")
+    table
 }
 
 #[cfg(test)]

@@ -1,39 +1,9 @@
 //! What holds for every route: keys, methods, content types, envelopes, request ids, and health.
 
+use impresario_api::routes::{Operation, operations};
 use serde_json::json;
 
 use crate::support::{Bundle, Client, Request, Server, Setup, assert_error, keys};
-
-const ROUTES: [&str; 28] = [
-    "schedules/create",
-    "schedules/list",
-    "schedules/get",
-    "schedules/update",
-    "schedules/delete",
-    "schedules/trigger",
-    "schedules/history",
-    "deployments/create",
-    "deployments/sync",
-    "deployments/list",
-    "workflows/list",
-    "workflows/get",
-    "workflows/delete",
-    "jobs/create",
-    "jobs/list",
-    "jobs/get",
-    "jobs/cancel",
-    "logs/list",
-    "webhooks/create",
-    "webhooks/list",
-    "webhooks/update",
-    "webhooks/delete",
-    "webhooks/deliveries",
-    "credentials/create",
-    "credentials/upsert",
-    "credentials/list",
-    "credentials/get",
-    "credentials/delete",
-];
 
 fn start() -> (Server, Client) {
     let server = Setup::at("2027-01-01T00:00:30Z").start();
@@ -56,7 +26,10 @@ fn no_route_answers_without_a_good_key() {
         .tenant("else")
         .key()
         .to_owned();
-    for route in ROUTES {
+    for route in operations()
+        .filter(|operation| operation.keyed)
+        .filter_map(Operation::route)
+    {
         let request = Request::post(&format!("/v1/{route}"), &json!({"json": {"not": "looked at"}}));
         assert_error(&client.send(&request), 401, route);
         assert_error(&client.send(&request.header("x-api-key", &stranger)), 401, route);

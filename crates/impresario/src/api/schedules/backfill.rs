@@ -6,7 +6,7 @@ use axum::{extract::State, response::Response};
 use impresario_api as wire;
 
 use super::{
-    super::{ApiError, Fields, auth::Tenant, ok, run_input, values::quoted},
+    super::{ApiError, Fields, Flaw, auth::Tenant, ok, run_input, values::quoted},
     find, not_found,
 };
 use crate::{
@@ -96,20 +96,14 @@ pub(in crate::api) async fn backfill(
 
 /// More jobs than a tenant's quota ever has room for.
 fn never_fits(wanted: u64, most: u64) -> ApiError {
-    let mut input = Fields::new(serde_json::Map::new());
     let message = format!(
         "{wanted} instants of the range have made no job, and this tenant's quota allows {most} jobs in the queue; ask for them in \
          parts"
     );
-    input.issue("too_big", message, "to");
-    input
-        .finish()
-        .err()
-        .unwrap_or_else(|| ApiError::bad_request("to"))
+    Fields::refusal([("to", Flaw::new("too_big", message))])
 }
 
 fn too_many((from, to): (jiff::Timestamp, jiff::Timestamp), end: jiff::Timestamp) -> ApiError {
-    let mut input = Fields::new(serde_json::Map::new());
     let message = format!(
         "the schedule has at least {} instants from {} to {}, and at most {MOST_BACKFILLED} are made up for at once; ask for \
          them in parts, the first with {} as its end",
@@ -118,9 +112,5 @@ fn too_many((from, to): (jiff::Timestamp, jiff::Timestamp), end: jiff::Timestamp
         rfc3339(to),
         rfc3339(end)
     );
-    input.issue("too_big", message, "to");
-    input
-        .finish()
-        .err()
-        .unwrap_or_else(|| ApiError::bad_request("to"))
+    Fields::refusal([("to", Flaw::new("too_big", message))])
 }

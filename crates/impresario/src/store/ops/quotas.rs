@@ -1,8 +1,9 @@
 //! What an operator lets a tenant have: schedules, jobs in the queue, bytes of bundles. No quota is no limit.
 //!
 //! Two requests at once cannot pass together: where a quota is set, whoever counts against it locks the tenant's row first, so
-//! that what the other one has added is seen. Where none is set, one look at the tenant is all it costs. Whoever also locks a
-//! schedule or a job does so before, as in the order schedule, job, tenant.
+//! that what the other one has added is seen. Where none is set, one look at the tenant is all it costs. A schedule
+//! is locked before its tenant. Jobs and receivers are locked on either side of it: where two operations meet the other way
+//! round on PostgreSQL, one of them is run again.
 
 use crate::domain::{ScheduleId, TenantId};
 use crate::store::{

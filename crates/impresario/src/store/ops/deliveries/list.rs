@@ -39,12 +39,6 @@ pub struct DeliveryView {
     pub next_attempt_at: Option<Timestamp>,
     /// When it was put into the outbox.
     pub created_at: Timestamp,
-    /// The status of the newest attempt's answer.
-    pub last_status: Option<u32>,
-    /// How long the newest attempt took, in milliseconds.
-    pub last_latency_ms: Option<u64>,
-    /// The error of the newest attempt.
-    pub last_error: Option<String>,
     /// The newest 20 attempts, oldest first.
     pub log: Vec<AttemptView>,
 }
@@ -126,9 +120,8 @@ fn without_logs(
 ) -> Result<Vec<DeliveryView>> {
     Query::new(
         "SELECT d.id, d.job_id, d.schedule_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts,
-           d.next_attempt_at, d.created_at, a.status_code, a.latency_ms, a.error
+           d.next_attempt_at, d.created_at
          FROM deliveries d
-         LEFT JOIN delivery_attempts a ON a.delivery_id = d.id AND a.number = d.attempts
          WHERE d.tenant_id = ?",
         [tenant.into()],
     )
@@ -151,9 +144,6 @@ fn without_logs(
                 attempts: row.get("attempts")?,
                 next_attempt_at: row.get("next_attempt_at")?,
                 created_at: row.get("created_at")?,
-                last_status: row.get("status_code")?,
-                last_latency_ms: row.get("latency_ms")?,
-                last_error: row.get("error")?,
                 log: Vec::new(),
             })
         },
