@@ -9,7 +9,7 @@ use schemars::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    CallbackBody, ErrorBody, ErrorCode, Health, ScheduleEventBody,
+    CallbackBody, ErrorBody, ErrorCode, Health, PingBody, ScheduleEventBody,
     routes::{Form, Operation, operations},
 };
 
@@ -55,6 +55,19 @@ const LINKS: &[(&str, &str, &str, &str)] = &[
         "/json/webhook_endpoint_id",
         "webhooks/update",
         "id",
+    ),
+    (
+        "webhooks/create",
+        "/json/webhook_endpoint_id",
+        "webhooks/rotate",
+        "id",
+    ),
+    ("webhooks/create", "/json/webhook_endpoint_id", "webhooks/test", "id"),
+    (
+        "webhooks/test",
+        "/json/delivery_id",
+        "webhooks/deliveries",
+        "delivery_id",
     ),
     (
         "webhooks/create",
@@ -435,6 +448,7 @@ fn unkeyed(outputs: &mut SchemaGenerator) -> Map<String, Value> {
 fn webhooks(outputs: &mut SchemaGenerator) -> Value {
     let job = outputs.subschema_for::<CallbackBody>().to_value();
     let schedule = outputs.subschema_for::<ScheduleEventBody>().to_value();
+    let ping = outputs.subschema_for::<PingBody>().to_value();
     let header = |name: &str, description: &str, example: &str| {
         json!({
             "name": name, "in": "header", "required": true, "description": description,
@@ -451,7 +465,7 @@ fn webhooks(outputs: &mut SchemaGenerator) -> Value {
                 header("x-webhook-signature", "The HMAC-SHA256 of the body's bytes with the secret, in lower-case hexadecimal.", "5d41402abc4b2a76…"),
                 header("webhook-id", "The delivery: the same for every attempt.", "019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58"),
                 header("webhook-timestamp", "When this attempt was made, in seconds since 1970.", "1779066926"),
-                header("webhook-signature", "As Standard Webhooks has it.", "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="),
+                header("webhook-signature", "As Standard Webhooks has it: one signature for each secret that is valid, with spaces between them.", "v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="),
             ],
             "requestBody": {"required": true, "content": {"application/json": {"schema": schema}}},
             "responses": {"2XX": {"description": "Received. Anything else is tried again."}},
@@ -460,6 +474,7 @@ fn webhooks(outputs: &mut SchemaGenerator) -> Value {
     json!({
         "job": posted("job_event", "A job has completed or failed", &job),
         "schedule": posted("schedule_event", "Something happened to a schedule beside the ends of its jobs", &schedule),
+        "ping": posted("ping", "Somebody wants to see whether the endpoint works", &ping),
     })
 }
 

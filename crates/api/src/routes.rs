@@ -11,8 +11,8 @@ use super::{
     DeleteWorkflow, DeletedApiKey, DeletedSchedule, DeliveryList, DeploymentList, Done, EnsureBrowserProfile,
     ErrorCode, FireList, GetCredential, GetJob, GetSchedule, GetWorkflow, Job, JobList, ListCredentials,
     ListDeliveries, ListDeployments, ListJobs, ListLogs, ListSchedules, ListWebhooks, ListWorkflows, LogList,
-    OneSchedule, PreviewSchedule, Redeliver, ScheduleCreated, ScheduleHistory, ScheduleList, SchedulePreview,
-    SyncDeployment, SyncedDeployment, TenantSettings, TriggerSchedule, TriggeredJob, UpdateCredential,
+    OneSchedule, PreviewSchedule, Redeliver, RotateSecret, RotatedSecret, ScheduleCreated, ScheduleHistory, ScheduleList, SchedulePreview,
+    SyncDeployment, SyncedDeployment, TenantSettings, TestWebhook, TestedWebhook, TriggerSchedule, TriggeredJob, UpdateCredential,
     UpdateSchedule, UpdateWebhook, UpsertCredential, UpsertedCredential, WebhookList, WorkflowDetail,
     WorkflowList,
 };
@@ -166,10 +166,14 @@ calls! {
         "Store a webhook", "Without a secret the server makes one and shows it this once.";
     ListWebhooks => WebhookList, "webhooks/list", Extended, [],
         "List webhooks", "Oldest first; never with their secrets.";
-    UpdateWebhook => Done, "webhooks/update", Extended, [NotFound],
-        "Change a webhook", "What is absent stays as it is.";
+    UpdateWebhook => Done, "webhooks/update", Extended, [NotFound, Conflict],
+        "Change a webhook", "What is absent stays as it is. What it is owed goes to its new URL; while it is not active, it waits.";
     DeleteWebhook => Done, "webhooks/delete", Documented, [NotFound],
-        "Delete a webhook", "What it is owed already is still sent.";
+        "Delete a webhook", "What it is owed is not sent any more.";
+    RotateSecret => RotatedSecret, "webhooks/rotate", Own, [NotFound, Conflict],
+        "Change a webhook's secret", "The one before it signs as well for a while, so that the receiver can follow.";
+    TestWebhook => TestedWebhook, "webhooks/test", Own, [NotFound, Conflict],
+        "Send a ping", "Signed like every callback, and sent once; `webhooks/deliveries` shows how it went.";
     ListDeliveries => DeliveryList, "webhooks/deliveries", Own, [],
         "List deliveries", "Newest first, in pages, each with its attempts, the newest 20 of them.";
     Redeliver => Done, "webhooks/redeliver", Own, [NotFound, Conflict],

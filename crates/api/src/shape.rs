@@ -110,6 +110,17 @@ shape! {
         ],
         "examples": ["job.failed"]
     };
+    #[doc = "What a delivery may tell."]
+    DeliveredEvent = {
+        "type": "string",
+        "enum": [
+            "job.completed", "job.failed", "schedule.missed", "schedule.skipped", "schedule.disabled",
+            "schedule.recovered", "ping"
+        ],
+        "examples": ["job.failed"]
+    };
+    #[doc = "What a ping tells."]
+    PingEvent = {"type": "string", "const": "ping", "examples": ["ping"]};
     #[doc = "Where a delivery stands."]
     DeliveryStatus = {"type": "string", "enum": ["pending", "delivered", "failed"], "examples": ["delivered"]};
     #[doc = "What a clock change does to a fire."]

@@ -7,8 +7,8 @@ use serde_json::{Value, json};
 use super::{
     Secret, set,
     shape::{
-        CallbackUrl, Cursor, DeliveryStatus, Description, Event, Id, Instant, JobStatus, Label, Message,
-        SigningSecret, Success, WorkflowName,
+        CallbackUrl, Cursor, DeliveredEvent, DeliveryStatus, Description, Event, Id, Instant, JobStatus,
+        Label, Message, PingEvent, SigningSecret, Success, WorkflowName,
     },
 };
 
@@ -72,6 +72,19 @@ pub struct WebhookEndpoint {
     /// Which events it hears of.
     #[schemars(with = "Vec<Event>")]
     pub events: Vec<String>,
+    /// Since when every attempt has failed; `null` where the newest one did not.
+    #[schemars(with = "Option<Instant>")]
+    pub failing_since: Option<String>,
+    /// When the server made it inactive, because it answered 410 or failed for five days; `null` where it did not. It
+    /// is cleared by `active: true`.
+    #[schemars(with = "Option<Instant>")]
+    pub disabled_at: Option<String>,
+    /// Why it did.
+    #[schemars(example = &"it answered 410 Gone, which says that nothing more is to be sent there")]
+    pub disabled_reason: Option<String>,
+    /// Until when secrets that it had before sign beside the one it has; `null` where none does.
+    #[schemars(with = "Option<Instant>")]
+    pub old_secrets_valid_until: Option<String>,
     /// When it was created.
     #[schemars(with = "Instant")]
     pub created_at: String,
@@ -107,6 +120,11 @@ pub struct UpdateWebhook {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "SigningSecret")]
     pub signing_secret: Option<Secret>,
+    /// How long the secret before it signs as well, in seconds, up to 30 days; default a day; 0: no secret before it
+    /// signs anything from now on. Only with `signing_secret`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 0, max = 2_592_000), example = 86_400, extend("default" = 86_400))]
+    pub secret_grace_seconds: Option<u32>,
     /// For people; `null`: none.
     #[serde(default, skip_serializing_if = "Option::is_none", deserialize_with = "set")]
     #[schemars(with = "Option<Description>")]
@@ -130,10 +148,73 @@ pub struct DeleteWebhook {
     pub id: String,
 }
 
+/// The input of `webhooks/rotate`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RotateSecret {
+    /// The endpoint.
+    #[schemars(with = "Id")]
+    pub id: String,
+    /// Signs each callback from now on; the server makes one where it is absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SigningSecret>")]
+    pub signing_secret: Option<Secret>,
+    /// How long the secret before it signs as well, in seconds, up to 30 days; default a day; 0: no secret before it
+    /// signs anything from now on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 0, max = 2_592_000), example = 86_400, extend("default" = 86_400))]
+    pub secret_grace_seconds: Option<u32>,
+}
+
+/// The answer of `webhooks/rotate`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RotatedSecret {
+    /// Always `true`.
+    #[schemars(with = "Success")]
+    pub success: bool,
+    /// For people.
+    #[schemars(with = "Message")]
+    pub message: String,
+    /// The secret the server made, shown this once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<SigningSecret>")]
+    pub signing_secret: Option<Secret>,
+    /// Until when the secret before it signs as well; `null` where it does not.
+    #[schemars(with = "Option<Instant>")]
+    pub old_secret_valid_until: Option<String>,
+}
+
+/// The input of `webhooks/test`.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TestWebhook {
+    /// The endpoint, active or not.
+    #[schemars(with = "Id")]
+    pub id: String,
+}
+
+/// The answer of `webhooks/test`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct TestedWebhook {
+    /// Always `true`: the ping is on its way.
+    #[schemars(with = "Success")]
+    pub success: bool,
+    /// The ping: what `webhooks/deliveries` lists it under.
+    #[schemars(with = "Id")]
+    pub delivery_id: String,
+    /// For people.
+    #[schemars(with = "Message")]
+    pub message: String,
+}
+
 /// The input of `webhooks/deliveries`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ListDeliveries {
+    /// This one alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Id")]
+    pub delivery_id: Option<String>,
     /// Only those that tell of this job.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Id")]
@@ -175,7 +256,7 @@ pub struct Delivery {
     #[schemars(with = "CallbackUrl")]
     pub url: String,
     /// What it tells.
-    #[schemars(with = "Event")]
+    #[schemars(with = "DeliveredEvent")]
     pub event: String,
     /// `pending`, `delivered` or `failed`.
     #[schemars(with = "DeliveryStatus")]
@@ -183,9 +264,13 @@ pub struct Delivery {
     /// How many attempts were made.
     #[schemars(example = 1)]
     pub attempts: u32,
-    /// When the next one is due.
+    /// When the next one is due; `null` where it is not pending, and where it is held back.
     #[schemars(with = "Option<Instant>")]
     pub next_attempt_at: Option<String>,
+    /// Why no attempt is made any more, or for the time being: none is left, the receiver answered 410, or its endpoint
+    /// was deleted or is not active.
+    #[schemars(example = &"no attempt is left")]
+    pub reason: Option<String>,
     /// When it was put into the outbox.
     #[schemars(with = "Instant")]
     pub created_at: String,
@@ -223,6 +308,10 @@ pub struct DeliveryAttempt {
     /// Why it failed.
     #[schemars(example = &"the connection was refused")]
     pub error: Option<String>,
+    /// How the body of the answer began: its first 1,024 bytes as text, with what is not printable as `\u{1b}`. `null`
+    /// where there was none.
+    #[schemars(example = &"upstream is down")]
+    pub response_excerpt: Option<String>,
 }
 
 /// The answer of `webhooks/deliveries`.
@@ -318,4 +407,18 @@ pub struct ScheduleEventBody {
     /// Failures in a row when it happened; of `schedule.recovered`, how many there had been.
     #[schemars(example = 0)]
     pub consecutive_failures: u64,
+}
+
+/// What is posted by `webhooks/test`. Not wrapped in the envelope.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct PingBody {
+    /// `ping`.
+    #[schemars(with = "PingEvent")]
+    pub event: String,
+    /// The endpoint.
+    #[schemars(with = "Id")]
+    pub webhook_endpoint_id: String,
+    /// When it was asked for.
+    #[schemars(with = "Instant")]
+    pub occurred_at: String,
 }

@@ -8,7 +8,6 @@ mod writable;
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context;
-use tokio::sync::Semaphore;
 
 pub use self::{machine::Machine, writable::Writable};
 use crate::{
@@ -17,7 +16,7 @@ use crate::{
     builds::ActiveBuilds,
     clock::{self, DatabaseClock, SharedClock, SystemClock},
     config::{Role, Settings},
-    delivery::{gate::Gate, http::Sender, outbox},
+    delivery::{gate::Gate, http::Sender, outbox::Lanes},
     ids::Ids,
     metrics::Metrics,
     runner::NodeRunner,
@@ -64,7 +63,7 @@ pub struct App {
     /// Sends them.
     pub sender: Sender,
     /// A permit for each delivery attempt that may be under way.
-    pub deliveries_in_flight: Arc<Semaphore>,
+    pub lanes: Lanes,
 }
 
 impl App {
@@ -100,6 +99,7 @@ impl App {
         let gate = Gate::new(settings.allow_private_callbacks.clone());
         let sender = Sender::new(gate.clone())?;
         let rate = Rate::new(settings.requests_per_second, settings.request_burst);
+        let lanes = Lanes::new(settings.deliveries_at_once);
         let settings = Settings { data_dir, ..settings };
         Ok(Self {
             settings,
@@ -119,7 +119,7 @@ impl App {
             active_builds: ActiveBuilds::default(),
             gate,
             sender,
-            deliveries_in_flight: Arc::new(Semaphore::new(outbox::MOST_IN_FLIGHT)),
+            lanes,
         })
     }
 

@@ -65,6 +65,11 @@ pub struct Settings {
     pub requests_per_second: u32,
     /// How many requests a key that has made none for a while may make at once, 1 to 100,000. Default 200.
     pub request_burst: u32,
+    /// How many attempts to deliver a callback this node makes at once, 2 to 10,000; half of them at the most go to
+    /// receivers that are failing. Default 256.
+    pub deliveries_at_once: usize,
+    /// How many days a delivery is kept after its end, with its attempts, up to 3,650; 0 keeps them for good. Default 30.
+    pub keep_deliveries_days: u32,
     /// How long runs may go on after SIGTERM, in seconds, up to a day. Default 30.
     pub shutdown_grace_seconds: u64,
     /// Follow the instant in this file instead of the machine's clock: for rehearsals and tests.
@@ -91,6 +96,8 @@ impl Default for Settings {
             max_bundle_bytes: 100 * 1024 * 1024,
             requests_per_second: 50,
             request_burst: 200,
+            deliveries_at_once: 256,
+            keep_deliveries_days: 30,
             shutdown_grace_seconds: 30,
             clock_file: None,
         }
@@ -154,6 +161,12 @@ pub struct ServeFlags {
     /// How many requests a key that has rested may make at once, 1 to 100000 [default: 200]
     #[arg(long, value_name = "N")]
     pub request_burst: Option<u32>,
+    /// How many attempts to deliver a callback are made at once, 2 to 10000 [default: 256]
+    #[arg(long, value_name = "N")]
+    pub deliveries_at_once: Option<usize>,
+    /// How many days deliveries and their attempts are kept, 0 to 3650; 0 keeps them for good [default: 30]
+    #[arg(long, value_name = "DAYS")]
+    pub keep_deliveries_days: Option<u32>,
     /// How long runs may go on after SIGTERM, in seconds [default: 30]
     #[arg(long, value_name = "SECONDS")]
     pub shutdown_grace_seconds: Option<u64>,
@@ -173,7 +186,7 @@ impl Flags {
 }
 
 impl ServeFlags {
-    fn given(&self) -> [(&'static str, Option<OsString>); 14] {
+    fn given(&self) -> [(&'static str, Option<OsString>); 16] {
         [
             ("listen", text(self.listen.as_ref())),
             ("database_hints", text(self.database_hints.as_ref())),
@@ -190,6 +203,8 @@ impl ServeFlags {
             ("max_bundle_bytes", text(self.max_bundle_bytes.as_ref())),
             ("requests_per_second", text(self.requests_per_second.as_ref())),
             ("request_burst", text(self.request_burst.as_ref())),
+            ("deliveries_at_once", text(self.deliveries_at_once.as_ref())),
+            ("keep_deliveries_days", text(self.keep_deliveries_days.as_ref())),
             (
                 "shutdown_grace_seconds",
                 text(self.shutdown_grace_seconds.as_ref()),
@@ -261,6 +276,12 @@ impl Settings {
             request_burst: sources
                 .whole("request_burst", 1..=100_000)?
                 .unwrap_or(default.request_burst),
+            deliveries_at_once: sources
+                .whole("deliveries_at_once", 2..=10_000)?
+                .unwrap_or(default.deliveries_at_once),
+            keep_deliveries_days: sources
+                .whole("keep_deliveries_days", 0..=3_650)?
+                .unwrap_or(default.keep_deliveries_days),
             shutdown_grace_seconds: sources
                 .whole("shutdown_grace_seconds", 0..=86_400)?
                 .unwrap_or(default.shutdown_grace_seconds),

@@ -36,6 +36,8 @@ pub enum Count {
     Jobs(&'static str, String),
     /// Attempts to deliver, by how they went.
     Attempts(&'static str),
+    /// Deliveries that were removed because they were old.
+    Pruned,
     /// Requests, by the class of their answer.
     Requests(&'static str),
 }
@@ -66,6 +68,7 @@ impl Default for Metrics {
             ["delivered", "to_be_retried", "given_up"]
                 .map(Count::Attempts)
                 .to_vec(),
+            vec![Count::Pruned],
             ["2xx", "4xx", "5xx"].map(Count::Requests).to_vec(),
             ["completed", "cancelled"]
                 .map(|status| Count::Jobs(status, String::new()))
@@ -178,6 +181,10 @@ fn counters(metrics: &Metrics, page: &mut Page) {
                 "impresario_delivery_attempts_total",
                 "Attempts of this node to deliver a callback, by how they went.",
             ),
+            Count::Pruned => (
+                "impresario_deliveries_pruned_total",
+                "Deliveries that this node removed because they were old.",
+            ),
             Count::Requests(_) => (
                 "impresario_http_requests_total",
                 "Requests to this node, by the class of the answer's status.",
@@ -193,6 +200,7 @@ fn counters(metrics: &Metrics, page: &mut Page) {
                 page.sample(name, &[("status", status), ("failure_class", class)], number);
             }
             Count::Attempts(result) => page.sample(name, &[("result", result)], number),
+            Count::Pruned => page.sample(name, &[], number),
             Count::Requests(class) => page.sample(name, &[("status", class)], number),
         }
     }
@@ -228,6 +236,16 @@ fn from_store(Stored { gauges, at }: Stored, page: &mut Page) {
             "impresario_deliveries_in_flight",
             "Deliveries of all nodes of which an attempt is under way, counted up to 10000.",
             gauges.deliveries_in_flight.to_string(),
+        ),
+        (
+            "impresario_deliveries_held_back",
+            "Deliveries of all nodes whose webhook endpoint is not active, counted up to 10000.",
+            gauges.deliveries_held_back.to_string(),
+        ),
+        (
+            "impresario_webhook_endpoints_disabled",
+            "Webhook endpoints that were disabled because they were gone or only failed, counted up to 10000.",
+            gauges.endpoints_disabled.to_string(),
         ),
     ];
     for (name, help, value) in families {

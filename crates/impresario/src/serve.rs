@@ -11,7 +11,7 @@ use crate::{
     app::App,
     builds,
     config::{Role, Settings},
-    delivery::outbox,
+    delivery::{keeping, outbox},
     hints::{self, Line},
     reaper, restored, scheduler, worker,
 };
@@ -98,6 +98,8 @@ fn start_loops(app: &Arc<App>, line: Option<Line>, (tasks, soft): (&TaskTracker,
     if roles.has(Role::Delivery) {
         let (app, tracker, stop) = parts();
         tasks.spawn(async move { outbox::run(&app, &tracker, &stop).await });
+        let (app, _, stop) = parts();
+        tasks.spawn(async move { keeping::run(&app, &stop).await });
     }
     // Whoever does any of the work also settles what others leave of it: there may be no other.
     let works = [Role::Scheduler, Role::Worker, Role::Delivery];

@@ -103,6 +103,7 @@ fn attempt(url: &str) -> Attempt {
         event: "job.completed".to_owned(),
         body: r#"{"event":"job.completed","result":"größe \u0000"}"#.as_bytes().to_vec(),
         secret: SECRET.to_owned(),
+        old_secrets: Vec::new(),
         timestamp_secs: 1_835_438_400,
     }
 }

@@ -11,6 +11,7 @@
 mod api_keys;
 mod auth;
 mod credentials;
+mod deliveries;
 mod deployments;
 pub mod envelope;
 pub mod error;

@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ApiError, BodyLimit, Front, api_keys, credentials, deployments, front, health, jobs, logs, metrics, ok,
+    ApiError, BodyLimit, Front, api_keys, credentials, deliveries, deployments, front, health, jobs, logs, metrics, ok,
     reference, schedules, tenant, webhooks, workflows,
 };
 use crate::{app::App, config::Role};
@@ -78,8 +78,10 @@ fn operations(max_bundle_bytes: usize) -> Router<Arc<App>> {
         .route("/v1/webhooks/list", post(webhooks::list))
         .route("/v1/webhooks/update", post(webhooks::update))
         .route("/v1/webhooks/delete", post(webhooks::delete))
-        .route("/v1/webhooks/deliveries", post(webhooks::deliveries))
-        .route("/v1/webhooks/redeliver", post(webhooks::redeliver))
+        .route("/v1/webhooks/rotate", post(webhooks::rotate))
+        .route("/v1/webhooks/test", post(deliveries::test))
+        .route("/v1/webhooks/deliveries", post(deliveries::deliveries))
+        .route("/v1/webhooks/redeliver", post(deliveries::redeliver))
         .route("/v1/credentials/create", post(credentials::create))
         .route("/v1/credentials/upsert", post(credentials::upsert))
         .route("/v1/credentials/list", post(credentials::list))

@@ -1,35 +1,36 @@
-//! `webhooks/*`.
+//! `webhooks/*`, apart from what is sent: see [`deliveries`](super::deliveries).
 
 use std::sync::Arc;
 
 use axum::{extract::State, response::Response};
 use impresario_api as wire;
+use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
 use serde_json::Value;
 
-use super::{ApiError, Fields, Flaw, Patch, auth::Tenant, fields, ok, page, run_input, values};
+use super::{ApiError, Fields, Flaw, Patch, auth::Tenant, fields, ok, run_input, values};
 use crate::{
     app::App,
     delivery::sign,
-    domain::{DEFAULT_EVENTS, DeliveryId, EVENTS, EndpointId, JobId, ScheduleId, rfc3339},
+    domain::{DEFAULT_EVENTS, EVENTS, EndpointId, rfc3339},
     spelling::nearest,
-    store::ops::{
-        deliveries::{self, AttemptView, DeliveryFilter, DeliveryView, RedeliverOutcome},
-        webhooks::{self, Endpoint, EndpointChange},
-    },
+    store::ops::webhooks::{self, Endpoint, EndpointChange, EndpointOutcome, Health},
 };
 
 /// The end of a job may be told to each active one, so their number bounds what a job puts into the outbox.
 const MOST_ENDPOINTS: u32 = 50;
 const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 const DESCRIPTION: std::ops::RangeInclusive<usize> = 0..=1000;
+/// How long a secret that was replaced signs as well, in seconds: up to 30 days.
+const GRACE: std::ops::RangeInclusive<i64> = 0..=2_592_000;
+const DEFAULT_GRACE: i64 = 86_400;
 const EVENT: std::ops::RangeInclusive<usize> = 1..=100;
 
-fn not_found(id: EndpointId) -> ApiError {
+pub(super) fn not_found(id: EndpointId) -> ApiError {
     ApiError::not_found(format!("webhook: there is no webhook endpoint {id}"))
 }
 
-fn done(message: &str) -> Response {
+pub(super) fn done(message: &str) -> Response {
     ok(wire::Done {
         success: true,
         message: message.to_owned(),
@@ -69,6 +70,17 @@ fn event(name: &str) -> Result<String, Flaw> {
     Err(Flaw::new("invalid_value", message))
 }
 
+/// The secret that was given, or one that is made; and that one once more, to be shown.
+fn secret(app: &App, given: Option<String>) -> (String, Option<String>) {
+    match given {
+        Some(plain) => (plain, None),
+        None => {
+            let made = sign::new_secret(&app.ids).expose_secret().to_owned();
+            (made.clone(), Some(made))
+        }
+    }
+}
+
 pub(super) async fn create(
     State(app): State<Arc<App>>,
     tenant: Tenant,
@@ -82,10 +94,7 @@ pub(super) async fn create(
     let active = input.optional_bool("active").unwrap_or(true);
     let events = input.patch_with("events", events).into_option();
     let url = input.finish_with(|| url)?;
-    let made = given
-        .is_none()
-        .then(|| sign::new_secret(&app.ids).expose_secret().to_owned());
-    let plain = given.or_else(|| made.clone()).unwrap_or_default();
+    let (plain, made) = secret(&app, given);
     let now = app.clock.now();
     let endpoint = Endpoint {
         id: EndpointId(app.ids.uuid(now)),
@@ -95,6 +104,7 @@ pub(super) async fn create(
         events: events.unwrap_or_else(default_events),
         created_at: now,
         updated_at: now,
+        health: Health::default(),
     };
     let (id, secret) = (endpoint.id, run_input::seal(&app, tenant.0, &plain));
     if !app
@@ -126,23 +136,31 @@ pub(super) async fn list(
     input: Fields,
 ) -> Result<Response, ApiError> {
     input.finish()?;
+    let now = app.clock.now();
     let found = app
         .store
-        .read("list_webhooks", move |tx| webhooks::list(tx, tenant.0))
+        .read("list_webhooks", move |tx| webhooks::list(tx, tenant.0, now))
         .await?;
-    let webhook_endpoints = found
-        .into_iter()
-        .map(|endpoint| wire::WebhookEndpoint {
-            webhook_endpoint_id: endpoint.id.to_string(),
-            url: endpoint.url,
-            description: endpoint.description,
-            active: endpoint.active,
-            events: endpoint.events,
-            created_at: rfc3339(endpoint.created_at),
-            updated_at: rfc3339(endpoint.updated_at),
-        })
-        .collect();
-    Ok(ok(wire::WebhookList { webhook_endpoints }))
+    Ok(ok(wire::WebhookList {
+        webhook_endpoints: found.into_iter().map(view).collect(),
+    }))
+}
+
+fn view(endpoint: Endpoint) -> wire::WebhookEndpoint {
+    let (disabled_at, disabled_reason) = endpoint.health.disabled.unzip();
+    wire::WebhookEndpoint {
+        webhook_endpoint_id: endpoint.id.to_string(),
+        url: endpoint.url,
+        description: endpoint.description,
+        active: endpoint.active,
+        events: endpoint.events,
+        failing_since: endpoint.health.failing_since.map(rfc3339),
+        disabled_at: disabled_at.map(rfc3339),
+        disabled_reason,
+        old_secrets_valid_until: endpoint.health.old_secrets_until.map(rfc3339),
+        created_at: rfc3339(endpoint.created_at),
+        updated_at: rfc3339(endpoint.updated_at),
+    }
 }
 
 pub(super) async fn update(
@@ -154,7 +172,16 @@ pub(super) async fn update(
     let url = input.optional_parsed("url", 1..=fields::CALLBACK_URL_MAX, |text| {
         run_input::receiver_url(&app, text)
     });
+    let has_secret = input.has("signing_secret");
     let secret = input.optional_secret("signing_secret", SECRET);
+    let grace = input.optional_int("secret_grace_seconds", GRACE);
+    if grace.is_some() && !has_secret {
+        input.issue(
+            "invalid_value",
+            "is for a new secret: it needs signing_secret",
+            "secret_grace_seconds",
+        );
+    }
     let description = match input.patch_string("description", DESCRIPTION) {
         Patch::Absent => None,
         Patch::Null => Some(None),
@@ -167,27 +194,79 @@ pub(super) async fn update(
         Patch::Set(events) => Some(events),
     };
     let id = input.finish_with(|| id)?;
-    let secret = secret.map(|plain| run_input::seal(&app, tenant.0, &plain));
-    let (change, now) = (
-        EndpointChange {
-            url,
-            description,
-            active,
-            events,
-            secret,
-        },
-        app.clock.now(),
-    );
-    if !app
+    let now = app.clock.now();
+    let secret = secret.map(|plain| (run_input::seal(&app, tenant.0, &plain), until(now, grace)));
+    let change = EndpointChange {
+        url,
+        description,
+        active,
+        events,
+        secret,
+    };
+    make(&app, tenant, id, change, now).await?;
+    // What was held back is owed again.
+    app.signals.outbox.notify_one();
+    Ok(done("webhook endpoint updated"))
+}
+
+/// Until when a secret that is replaced now signs as well.
+fn until(now: Timestamp, grace: Option<i64>) -> Timestamp {
+    let grace = SignedDuration::from_secs(grace.unwrap_or(DEFAULT_GRACE));
+    now.checked_add(grace).unwrap_or(Timestamp::MAX)
+}
+
+async fn make(
+    app: &App,
+    tenant: Tenant,
+    id: EndpointId,
+    change: EndpointChange,
+    now: Timestamp,
+) -> Result<(), ApiError> {
+    let outcome = app
         .store
         .write("update_webhook", move |tx| {
             webhooks::update(tx, tenant.0, id, change.clone(), now)
         })
-        .await?
-    {
-        return Err(not_found(id));
+        .await?;
+    match outcome {
+        EndpointOutcome::Done => Ok(()),
+        EndpointOutcome::Unknown => Err(not_found(id)),
+        EndpointOutcome::TooManySecrets(most) => Err(ApiError::conflict(format!(
+            "webhook: {most} secrets that {id} had before still sign beside the one it has, the most there may be; with \
+             \"secret_grace_seconds\": 0 none of them does any more"
+        ))),
     }
-    Ok(done("webhook endpoint updated"))
+}
+
+/// Gives a stored webhook a new secret, and the one before it a while.
+pub(super) async fn rotate(
+    State(app): State<Arc<App>>,
+    tenant: Tenant,
+    mut input: Fields,
+) -> Result<Response, ApiError> {
+    let id = input.required_uuid("id").map(EndpointId);
+    let given = input.patch_secret("signing_secret", SECRET).into_option();
+    let grace = input.optional_int("secret_grace_seconds", GRACE);
+    let id = input.finish_with(|| id)?;
+    let (plain, made) = secret(&app, given);
+    let now = app.clock.now();
+    let until = until(now, grace);
+    let change = EndpointChange {
+        secret: Some((run_input::seal(&app, tenant.0, &plain), until)),
+        ..EndpointChange::default()
+    };
+    make(&app, tenant, id, change, now).await?;
+    let old = (until > now).then(|| rfc3339(until));
+    let message = match &old {
+        Some(until) => format!("the new secret signs from now on; the one before it signs as well until {until}"),
+        None => "the new secret signs from now on, and no other".to_owned(),
+    };
+    Ok(ok(wire::RotatedSecret {
+        success: true,
+        message,
+        signing_secret: made.map(Into::into),
+        old_secret_valid_until: old,
+    }))
 }
 
 pub(super) async fn delete(
@@ -204,102 +283,4 @@ pub(super) async fn delete(
         return Err(not_found(id));
     }
     Ok(done("webhook endpoint deleted"))
-}
-
-/// What is owed to whom, and how the attempts went.
-pub(super) async fn deliveries(
-    State(app): State<Arc<App>>,
-    tenant: Tenant,
-    mut input: Fields,
-) -> Result<Response, ApiError> {
-    let filter = DeliveryFilter {
-        job: input.optional_uuid("job_id").map(JobId),
-        schedule: input.optional_uuid("schedule_id").map(ScheduleId),
-        endpoint: input.optional_uuid("webhook_endpoint_id").map(EndpointId),
-    };
-    let after = page::cursor(&mut input);
-    let limit = page::limit(&mut input, "limit", 50, 200);
-    input.finish()?;
-    let found = app
-        .store
-        .read("list_deliveries", move |tx| {
-            deliveries::list(tx, tenant.0, filter, after.clone(), limit + 1)
-        })
-        .await?;
-    let (found, next_cursor) = page::cut(found, limit, |delivery| (delivery.created_at, delivery.id.0));
-    Ok(ok(wire::DeliveryList {
-        deliveries: found.into_iter().map(delivery_view).collect(),
-        next_cursor,
-    }))
-}
-
-fn delivery_view(delivery: DeliveryView) -> wire::Delivery {
-    let newest = delivery.log.last();
-    wire::Delivery {
-        delivery_id: delivery.id.to_string(),
-        job_id: delivery.job.map(|id| id.to_string()),
-        schedule_id: delivery.schedule.map(|id| id.to_string()),
-        webhook_endpoint_id: delivery.endpoint.map(|id| id.to_string()),
-        url: delivery.url,
-        event: delivery.event,
-        status: delivery.status,
-        attempts: delivery.attempts,
-        next_attempt_at: delivery.next_attempt_at.map(rfc3339),
-        created_at: rfc3339(delivery.created_at),
-        last_status_code: newest.and_then(|attempt| attempt.status),
-        last_latency_ms: newest.map(|attempt| attempt.latency_ms),
-        last_error: newest.and_then(|attempt| attempt.error.clone()),
-        attempt_log: delivery.log.into_iter().map(attempt_view).collect(),
-    }
-}
-
-fn attempt_view(attempt: AttemptView) -> wire::DeliveryAttempt {
-    wire::DeliveryAttempt {
-        number: attempt.number,
-        attempted_at: rfc3339(attempt.at),
-        status_code: attempt.status,
-        latency_ms: attempt.latency_ms,
-        error_class: attempt.class,
-        error: attempt.error,
-    }
-}
-
-/// Sends what was delivered, given up or waits once more, from now on.
-pub(super) async fn redeliver(
-    State(app): State<Arc<App>>,
-    tenant: Tenant,
-    mut input: Fields,
-) -> Result<Response, ApiError> {
-    let id = input.required_uuid("delivery_id").map(DeliveryId);
-    let id = input.finish_with(|| id)?;
-    let clock = app.clock.clone();
-    let outcome = app
-        .store
-        .write("redeliver", move |tx| {
-            deliveries::redeliver(tx, tenant.0, id, || clock.now())
-        })
-        .await?;
-    let refused = match outcome {
-        RedeliverOutcome::Due => {
-            app.signals.outbox.notify_one();
-            return Ok(done(
-                "the delivery is due now; webhooks/deliveries shows how it goes",
-            ));
-        }
-        RedeliverOutcome::Unknown => {
-            let message = format!("delivery_id: there is no delivery {id}");
-            return Err(ApiError::not_found(message));
-        }
-        RedeliverOutcome::UnderWay => {
-            format!("delivery: an attempt of {id} is under way; ask again when it has ended")
-        }
-        RedeliverOutcome::EndpointDeleted(endpoint) => format!(
-            "delivery: the webhook endpoint {endpoint}, to which {id} went, has been deleted; nothing more is sent there"
-        ),
-        RedeliverOutcome::EndpointInactive(endpoint) => format!(
-            "delivery: the webhook endpoint {endpoint}, to which {id} goes, is not active; make it active first \
-             (webhooks/update with \"active\": true)"
-        ),
-    };
-    Err(ApiError::conflict(refused))
 }

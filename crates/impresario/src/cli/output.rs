@@ -189,7 +189,7 @@ impl<T: AsRef<str>> From<T> for Cell {
 fn style_of(status: &str) -> Style {
     match status {
         "completed" | "active" | "ready" | "delivered" | "fired" => Style::new().green(),
-        "failed" | "rejected" | "missed" | "error" | "set_aside" => Style::new().red(),
+        "failed" | "failing" | "rejected" | "missed" | "error" | "set_aside" => Style::new().red(),
         "queued" | "starting_browser" | "running" | "building" | "pending" | "warn" | "skipped_overlap" => {
             Style::new().yellow()
         }

@@ -32,7 +32,7 @@ enum Shape {
 }
 
 /// Every setting, and its shape in the file.
-const SETTINGS: [(&str, Shape); 19] = [
+const SETTINGS: [(&str, Shape); 21] = [
     ("listen", Shape::Text),
     ("data_dir", Shape::Text),
     ("database_url", Shape::Text),
@@ -50,6 +50,8 @@ const SETTINGS: [(&str, Shape); 19] = [
     ("max_bundle_bytes", Shape::Number),
     ("requests_per_second", Shape::Number),
     ("request_burst", Shape::Number),
+    ("deliveries_at_once", Shape::Number),
+    ("keep_deliveries_days", Shape::Number),
     ("shutdown_grace_seconds", Shape::Number),
     ("clock_file", Shape::Text),
 ];

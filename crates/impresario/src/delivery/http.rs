@@ -43,6 +43,8 @@ pub struct Attempt {
     pub body: Vec<u8>,
     /// What signs it. Sent nowhere.
     pub secret: String,
+    /// Secrets that were valid before it and still are: `webhook-signature` has a signature by each of them as well.
+    pub old_secrets: Vec<String>,
     /// `webhook-timestamp`: when this attempt is made, in seconds since 1970.
     pub timestamp_secs: i64,
 }
@@ -69,8 +71,8 @@ pub struct AttemptResult {
     pub error: Option<AttemptError>,
     /// What the receiver asked for with `Retry-After` in an answer other than 2xx. Not clamped: the schedule does that.
     pub retry_after: Option<Duration>,
-    /// The beginning of the answer's body, 1 KiB of it decoded as UTF-8; what is no text reads as U+FFFD. `None`
-    /// where the body was empty.
+    /// The beginning of the answer's body, 1 KiB of it decoded as UTF-8; what is no text reads as U+FFFD, and what is
+    /// not printable as `\u{1b}`. `None` where the body was empty.
     pub response_excerpt: Option<String>,
 }
 
@@ -227,15 +229,22 @@ impl Sender {
 }
 
 fn headers(attempt: &Attempt) -> Result<HeaderMap, AttemptError> {
+    let sign = |secret: &str| {
+        sign::sign(
+            secret,
+            &attempt.webhook_id,
+            attempt.timestamp_secs,
+            &attempt.body,
+        )
+    };
     let Signatures {
         x_webhook_signature,
-        webhook_signature,
-    } = sign::sign(
-        &attempt.secret,
-        &attempt.webhook_id,
-        attempt.timestamp_secs,
-        &attempt.body,
-    );
+        mut webhook_signature,
+    } = sign(&attempt.secret);
+    for old in &attempt.old_secrets {
+        webhook_signature.push(' ');
+        webhook_signature.push_str(&sign(old).webhook_signature);
+    }
     let timestamp = attempt.timestamp_secs.to_string();
     [
         (CONTENT_TYPE, "application/json"),
@@ -292,8 +301,8 @@ async fn read_excerpt(mut response: Response, deadline: tokio::time::Instant) ->
     (!kept.is_empty()).then(|| printable(&kept))
 }
 
-/// Decodes what a stranger sent. Control characters become U+FFFD as well: a terminal would obey them, and PostgreSQL
-/// refuses text with a NUL.
+/// Decodes what a stranger sent. What a terminal or a page would obey instead of showing it is escaped: control characters,
+/// and those that turn the direction of text or end a line unseen; PostgreSQL refuses text with a NUL besides.
 fn printable(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     // A character that the cut went through is left out.
@@ -303,14 +312,23 @@ fn printable(bytes: &[u8]) -> String {
         }
         _ => &text,
     };
-    whole
-        .chars()
-        .map(|c| match c {
-            '\n' | '\r' | '\t' => c,
-            c if c.is_control() => char::REPLACEMENT_CHARACTER,
-            c => c,
-        })
-        .collect()
+    let mut shown = String::with_capacity(whole.len());
+    for c in whole.chars() {
+        if is_obeyed(c) {
+            shown.extend(c.escape_unicode());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+fn is_obeyed(c: char) -> bool {
+    match c {
+        '\n' | '\r' | '\t' => false,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => true,
+        c => c.is_control(),
+    }
 }
 
 #[cfg(test)]
@@ -351,6 +369,7 @@ mod tests {
                 event: "job.completed".to_owned(),
                 body: Vec::new(),
                 secret: String::new(),
+                old_secrets: Vec::new(),
                 timestamp_secs: 1,
             })
             .await;
@@ -393,7 +412,8 @@ mod tests {
     #[test]
     fn what_a_stranger_sent_is_made_printable() {
         assert_eq!(printable(b"ok\r\n\tdone"), "ok\r\n\tdone");
-        assert_eq!(printable(b"a\0b\x1b[31m\x7f"), "a\u{fffd}b\u{fffd}[31m\u{fffd}");
+        assert_eq!(printable(b"a\0b\x1b[31m\x7f"), r"a\u{0}b\u{1b}[31m\u{7f}");
+        assert_eq!(printable("<b>\u{202e}ü\u{2028}".as_bytes()), r"<b>\u{202e}ü\u{2028}");
         assert_eq!(printable(&[b'a', 0xff, b'b']), "a\u{fffd}b");
         let cut = [vec![b'a'; EXCERPT_BYTES - 1], vec![0xc3]].concat();
         assert_eq!(printable(&cut), "a".repeat(EXCERPT_BYTES - 1));
@@ -407,11 +427,12 @@ mod tests {
             event: "job.completed".to_owned(),
             body: b"{}".to_vec(),
             secret: "hunter2".to_owned(),
+            old_secrets: vec!["hunter1".to_owned()],
             timestamp_secs: 1,
         };
         let shown = format!("{attempt:?}");
         assert!(
-            shown.contains("msg_1") && !shown.contains("hunter2") && !shown.contains("token"),
+            shown.contains("msg_1") && !shown.contains("hunter") && !shown.contains("token"),
             "{shown}"
         );
         let forged = Attempt {
@@ -429,10 +450,10 @@ mod tests {
         }
 
         #[test]
-        fn any_answer_reads_as_at_most_its_bytes(bytes in prop::collection::vec(any::<u8>(), 0..EXCERPT_BYTES)) {
+        fn any_answer_is_shown_without_what_would_be_obeyed(bytes in prop::collection::vec(any::<u8>(), 0..EXCERPT_BYTES)) {
             let text = printable(&bytes);
-            prop_assert!(text.chars().count() <= bytes.len());
-            prop_assert!(!text.contains('\0'));
+            prop_assert!(text.len() <= bytes.len() * 8);
+            prop_assert!(!text.chars().any(is_obeyed));
         }
     }
 }

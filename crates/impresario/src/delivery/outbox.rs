@@ -6,7 +6,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
 use secrecy::ExposeSecret;
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
@@ -16,22 +16,66 @@ use super::{
 use crate::{
     app::App,
     background::{self, Next},
+    domain::PING,
     metrics::Count,
     store::{
         self, StoreError,
         ops::{
             Lease,
-            deliveries::{self, AfterAttempt, AttemptRecord, DueDelivery},
-            secrets,
+            deliveries::{self, AfterAttempt, AttemptRecord, DueDelivery, Lane, Places, Recorded},
+            secrets::{self, SealedSecret},
+            webhooks,
         },
     },
     vault,
 };
 
-/// Attempts that are under way at once.
-pub const MOST_IN_FLIGHT: usize = 64;
-/// Of those, to one URL of one tenant.
+/// Attempts that are under way at once, to one URL of one tenant; to one that is failing, a single one.
 const MOST_PER_RECEIVER: usize = 2;
+
+/// The places for attempts on this node. Those that go to failing receivers take one in each of two counts, so that however
+/// many of them hang, half of the places are left for the others.
+#[derive(Debug)]
+pub struct Lanes {
+    all: Arc<Semaphore>,
+    failing: Arc<Semaphore>,
+}
+
+impl Lanes {
+    /// So many places, at least 2.
+    #[must_use]
+    pub fn new(places: usize) -> Self {
+        Self {
+            all: Arc::new(Semaphore::new(places.max(2))),
+            failing: Arc::new(Semaphore::new((places / 2).max(1))),
+        }
+    }
+
+    fn places(&self, lane: Lane) -> Places {
+        let all = self.all.available_permits();
+        match lane {
+            Lane::Sound => Places {
+                lane,
+                free: all,
+                per_receiver: MOST_PER_RECEIVER,
+            },
+            Lane::Failing => Places {
+                lane,
+                free: all.min(self.failing.available_permits()),
+                per_receiver: 1,
+            },
+        }
+    }
+
+    /// A place in a lane. Only the loop takes places, so one that it found free is.
+    fn take(&self, lane: Lane) -> Option<[Option<OwnedSemaphorePermit>; 2]> {
+        let permit = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
+        Some(match lane {
+            Lane::Sound => [Some(permit(&self.all)?), None],
+            Lane::Failing => [Some(permit(&self.all)?), Some(permit(&self.failing)?)],
+        })
+    }
+}
 
 /// How long a delivery is the sender's, who does not say again that it is alive: twice the longest attempt, so that
 /// there is time to read the secret before it and to write the record after it.
@@ -64,12 +108,12 @@ pub async fn recover(app: &App) -> store::Result<()> {
 /// A place among the attempts that are under way: given up when the attempt's task ends, in whatever way it does.
 struct Place {
     app: Arc<App>,
-    permit: Option<OwnedSemaphorePermit>,
+    permits: [Option<OwnedSemaphorePermit>; 2],
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.permit.take();
+        self.permits = [None, None];
         self.app.signals.outbox.notify_one();
     }
 }
@@ -81,19 +125,36 @@ pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationTok
 }
 
 async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
-    let free = app.deliveries_in_flight.available_permits();
-    if free == 0 {
-        return Ok(Next::Idle);
+    let (mut claimed, mut next) = (0, None);
+    for lane in [Lane::Sound, Lane::Failing] {
+        let due = next_due(app, lane).await?;
+        if due.is_some_and(|due| due <= app.clock.now()) {
+            claimed += claim(app, tasks, lane).await?;
+        }
+        next = next.into_iter().chain(due).min();
     }
-    let next = app
-        .store
-        .read_now("next_delivery", |tx| deliveries::next_due(tx, MOST_PER_RECEIVER))
-        .await?;
-    let Some(next) = next else { return Ok(Next::Idle) };
-    let now = app.clock.now();
-    if next > now {
-        return Ok(Next::At(next));
+    Ok(match next {
+        _ if claimed > 0 => Next::Now,
+        Some(next) if next > app.clock.now() => Next::At(next),
+        // Nothing, or what is due cannot have a place: the end of what has one rings again.
+        _ => Next::Idle,
+    })
+}
+
+/// When a lane with free places has something to do next.
+async fn next_due(app: &App, lane: Lane) -> store::Result<Option<Timestamp>> {
+    let places = app.lanes.places(lane);
+    if places.free == 0 {
+        return Ok(None);
     }
+    app.store
+        .read_now("next_delivery", move |tx| deliveries::next_due(tx, places))
+        .await
+}
+
+/// Starts attempts for what is due in a lane: how many, counting what was put aside instead.
+async fn claim(app: &Arc<App>, tasks: &TaskTracker, lane: Lane) -> store::Result<usize> {
+    let (places, now) = (app.lanes.places(lane), app.clock.now());
     let token = app.ids.uuid(now).to_string();
     let held_with = token.clone();
     let claimed = app
@@ -103,25 +164,20 @@ async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
                 token: &held_with,
                 length: LEASE,
             };
-            deliveries::claim(tx, (free, MOST_PER_RECEIVER), lease, now)
+            deliveries::claim(tx, places, lease, now)
         })
         .await?;
-    // Due, but its tenant has all it may have: the end of one of those rings again.
-    if claimed.is_empty() {
-        return Ok(Next::Idle);
-    }
-    for delivery in claimed {
-        let Ok(permit) = Arc::clone(&app.deliveries_in_flight).try_acquire_owned() else {
-            break;
-        };
+    let count = claimed.deliveries.len() + claimed.put_aside;
+    for delivery in claimed.deliveries {
+        let Some(permits) = app.lanes.take(lane) else { break };
         let place = Place {
             app: Arc::clone(app),
-            permit: Some(permit),
+            permits,
         };
         let token = token.clone();
         tasks.spawn(async move { attempt(&place.app, &delivery, &token).await });
     }
-    Ok(Next::Now)
+    Ok(count)
 }
 
 /// Makes one attempt and records it with what follows from it. The lease is never left behind: what cannot be prepared is
@@ -148,12 +204,12 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
         Count::Attempts(match after {
             AfterAttempt::Delivered => "delivered",
             AfterAttempt::Retry(_) => "to_be_retried",
-            AfterAttempt::GiveUp => "given_up",
+            AfterAttempt::Gone | AfterAttempt::GiveUp => "given_up",
         }),
         1,
     );
     match (after, &record.error) {
-        (AfterAttempt::GiveUp, Some((class, error))) => {
+        (AfterAttempt::Gone | AfterAttempt::GiveUp, Some((class, error))) => {
             tracing::warn!(delivery = %delivery.id, job = ?delivery.job, %class, %error, "delivery given up");
         }
         (_, Some((class, error))) => {
@@ -170,8 +226,12 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
             })
             .await;
         match recorded {
-            Ok(true) | Err(StoreError::Closed { .. }) => return,
-            Ok(false) => {
+            Ok(Recorded::Done) | Err(StoreError::Closed { .. }) => return,
+            Ok(Recorded::Disabled(endpoint, reason)) => {
+                tracing::warn!(tenant = %delivery.tenant, %endpoint, %reason, "webhook endpoint disabled");
+                return;
+            }
+            Ok(Recorded::NotHeld) => {
                 tracing::warn!(delivery = %id, "the delivery was not held any more; its attempt is not on record");
                 return;
             }
@@ -199,31 +259,63 @@ fn not_sent(reason: &str) -> AttemptResult {
 
 /// What is sent; the inner error is a secret that is gone or cannot be opened.
 async fn prepare(app: &App, delivery: &DueDelivery, at: Timestamp) -> store::Result<Result<Attempt, String>> {
-    let (tenant, id) = (delivery.tenant, delivery.secret);
-    let sealed = app
-        .store
-        .read_now("delivery_secret", move |tx| secrets::get(tx, tenant, id))
-        .await?;
-    let Some(sealed) = sealed else {
+    let sealed = sealed_secrets(app, delivery, at).await?;
+    let mut secrets = Vec::with_capacity(sealed.len());
+    for SealedSecret { id, sealed } in sealed {
+        match vault::open(&app.keyring, delivery.tenant, id, &sealed) {
+            Ok(secret) => secrets.push(secret.expose_secret().to_owned()),
+            Err(error) => return Ok(Err(format!("its signing secret cannot be opened: {error}"))),
+        }
+    }
+    let mut secrets = secrets.into_iter();
+    let Some(secret) = secrets.next() else {
         return Ok(Err("its signing secret is gone".to_owned()));
-    };
-    let secret = match vault::open(&app.keyring, tenant, id, &sealed) {
-        Ok(secret) => secret,
-        Err(error) => return Ok(Err(format!("its signing secret cannot be opened: {error}"))),
     };
     Ok(Ok(Attempt {
         url: delivery.url.clone(),
         webhook_id: delivery.id.to_string(),
         event: delivery.event.clone(),
         body: delivery.body.clone().into_bytes(),
-        secret: secret.expose_secret().to_owned(),
+        secret,
+        old_secrets: secrets.collect(),
         timestamp_secs: at.as_second(),
     }))
+}
+
+/// Those of the stored webhook it goes to, as they are now; else the one that it was made with.
+async fn sealed_secrets(
+    app: &App,
+    delivery: &DueDelivery,
+    at: Timestamp,
+) -> store::Result<Vec<SealedSecret>> {
+    let (tenant, endpoint, id) = (delivery.tenant, delivery.endpoint, delivery.secret);
+    app.store
+        .read_now("delivery_secret", move |tx| {
+            if let Some(endpoint) = endpoint {
+                let found = webhooks::signing(tx, tenant, endpoint, at)?;
+                if !found.is_empty() {
+                    return Ok(found);
+                }
+            }
+            let made_with = secrets::get(tx, tenant, id)?;
+            Ok(made_with
+                .map(|sealed| SealedSecret { id, sealed })
+                .into_iter()
+                .collect())
+        })
+        .await
 }
 
 fn after(app: &App, delivery: &DueDelivery, result: &AttemptResult, now: Timestamp) -> AfterAttempt {
     if result.delivered() {
         return AfterAttempt::Delivered;
+    }
+    if result.status == Some(410) {
+        return AfterAttempt::Gone;
+    }
+    // It is how one looks, and who looks again asks for another one.
+    if delivery.event == PING {
+        return AfterAttempt::GiveUp;
     }
     let of_this_round = delivery.attempts.saturating_sub(delivery.earlier_attempts) + 1;
     let delay = backoff::next_delay(of_this_round, result.retry_after, app.ids.unit());
@@ -235,6 +327,7 @@ fn after(app: &App, delivery: &DueDelivery, result: &AttemptResult, now: Timesta
 }
 
 fn record(at: Timestamp, result: AttemptResult) -> AttemptRecord {
+    let not_sent = matches!(&result.error, Some(error) if error.class == ErrorClass::Internal);
     AttemptRecord {
         at,
         status: result.status,
@@ -243,5 +336,6 @@ fn record(at: Timestamp, result: AttemptResult) -> AttemptRecord {
             .error
             .map(|error| (error.class.as_str().to_owned(), error.message)),
         excerpt: result.response_excerpt,
+        not_sent,
     }
 }

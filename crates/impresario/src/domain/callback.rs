@@ -18,6 +18,9 @@ pub const EVENTS: [&str; 6] = [
 /// Those that an endpoint hears of where it does not say.
 pub const DEFAULT_EVENTS: [&str; 2] = ["job.completed", "job.failed"];
 
+/// What is sent because somebody asks for it, and heard of in no other way.
+pub const PING: &str = "ping";
+
 /// Where one event goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Receiver {

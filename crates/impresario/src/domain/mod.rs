@@ -12,7 +12,7 @@ mod schedule;
 mod timing;
 mod workflow;
 
-pub use callback::{DEFAULT_EVENTS, EVENTS, Receiver, ScheduleEvent, callback_body, event_of};
+pub use callback::{DEFAULT_EVENTS, EVENTS, PING, Receiver, ScheduleEvent, callback_body, event_of};
 pub use fire::{
     Due, FirePlan, MOST_CAUGHT_UP, MOST_COUNTED, Missed, MissedReason, ON_TIME, Range, plan_fire,
 };

@@ -35,6 +35,11 @@ const MIGRATIONS: &[Migration] = &[
         "limits",
         include_str!("../../migrations/sqlite/0004_limits.sql"),
     ),
+    (
+        5,
+        "deliveries",
+        include_str!("../../migrations/sqlite/0005_deliveries.sql"),
+    ),
 ];
 
 /// How long a command waits for a server that is just starting, and will migrate by itself.

@@ -173,6 +173,7 @@ async fn post(url: &str) -> (bool, Option<ErrorClass>, String) {
         event: "job.completed".to_owned(),
         body: b"{}".to_vec(),
         secret: "hunter2".to_owned(),
+        old_secrets: Vec::new(),
         timestamp_secs: 1,
     };
     let result = sender.post(&attempt).await;

@@ -42,7 +42,8 @@ const ROWS: &str = "
         created_at, lease_token)
       VALUES ('q', 't', '0190a0b0-0000-7000-8000-000000000001', 'https://a.example/', 'x', 'job.completed', '{}', 'pending',
         1, 0, 0, 'held');
-    INSERT INTO delivery_receivers VALUES ('t', 'https://a.example/', 1, NULL, NULL);
+    INSERT INTO webhook_old_secrets VALUES ('h', 'y', 9);
+    INSERT INTO delivery_receivers VALUES ('t', 'https://a.example/', 1, NULL, NULL, 0);
     INSERT INTO delivery_attempts VALUES ('q', 1, 0, 500, 1, NULL, NULL, NULL);
     INSERT INTO credentials VALUES ('c', 't', 'portal', 'y', 0, 0);";
 

@@ -1,7 +1,11 @@
 //! The outbox: one row per event and receiver, and one per attempt.
 
+mod attempts;
+mod keeping;
 mod list;
+mod ping;
 mod redeliver;
+mod standing;
 
 use std::{collections::HashMap, time::Duration};
 
@@ -9,11 +13,15 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use self::{
+    attempts::{AfterAttempt, AttemptRecord, Recorded, record},
+    keeping::{any_old, prune, resume, resuming},
     list::{AttemptView, DeliveryFilter, DeliveryView, list},
+    ping::{PingOutcome, ping},
     redeliver::{RedeliverOutcome, redeliver},
 };
+use self::standing::Standing;
 use super::{Lease, Moment, lease};
-use crate::domain::{DeliveryId, JobId, Receiver, ScheduleId, SecretId, TenantId};
+use crate::domain::{DeliveryId, EndpointId, JobId, Receiver, ScheduleId, SecretId, TenantId};
 use crate::store::{
     error::{Result, StoreError},
     ops::fair,
@@ -32,7 +40,9 @@ pub struct DueDelivery {
     pub job: Option<JobId>,
     /// Where it goes.
     pub url: String,
-    /// Signs it.
+    /// The stored webhook it goes to, whose secrets sign it; `None` for a job's own callback.
+    pub endpoint: Option<EndpointId>,
+    /// Signs it where no stored webhook does.
     pub secret: SecretId,
     /// One of the events in [`EVENTS`](crate::domain::EVENTS).
     pub event: String,
@@ -42,32 +52,6 @@ pub struct DueDelivery {
     pub attempts: u32,
     /// How many of them belong to earlier rounds: the back-off begins anew when somebody asks for another one.
     pub earlier_attempts: u32,
-}
-
-/// An attempt, as it is recorded.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AttemptRecord {
-    /// When it began.
-    pub at: Timestamp,
-    /// The answer's status, if there was one.
-    pub status: Option<u16>,
-    /// How long it took, in milliseconds.
-    pub latency_ms: u64,
-    /// The kind of error and a sentence, where it did not arrive.
-    pub error: Option<(String, String)>,
-    /// The beginning of the answer's body.
-    pub excerpt: Option<String>,
-}
-
-/// What follows an attempt.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AfterAttempt {
-    /// It arrived.
-    Delivered,
-    /// The next attempt is due then.
-    Retry(Timestamp),
-    /// There is no next attempt.
-    GiveUp,
 }
 
 /// What an event tells of.
@@ -85,14 +69,14 @@ pub(super) fn enqueue<B: Serialize>(
     receiver: Receiver,
     (event, body): (&str, &B),
     moment: &Moment<'_>,
-) -> Result<()> {
-    let url = receiver.url.clone();
+) -> Result<DeliveryId> {
+    let (id, url) = (moment.id::<DeliveryId>(), receiver.url.clone());
     tx.execute_one(
         "INSERT INTO deliveries (id, tenant_id, job_id, schedule_id, webhook_endpoint_id, url, secret_id, event, body,
            status, next_attempt_at, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, 'pending', $10, $10)",
         params![
-            moment.id::<DeliveryId>(),
+            id,
             about.tenant,
             about.job,
             about.schedule,
@@ -104,7 +88,8 @@ pub(super) fn enqueue<B: Serialize>(
             moment.now
         ],
     )?;
-    refresh(tx, &about.tenant.to_string(), &url, moment.now, false)
+    refresh(tx, &about.tenant.to_string(), &url, moment.now, false)?;
+    Ok(id)
 }
 
 fn due(row: &Row<'_>) -> Result<DueDelivery> {
@@ -113,6 +98,7 @@ fn due(row: &Row<'_>) -> Result<DueDelivery> {
         tenant: row.get("tenant_id")?,
         job: row.get("job_id")?,
         url: row.get("url")?,
+        endpoint: row.get("webhook_endpoint_id")?,
         secret: row.get("secret_id")?,
         event: row.get("event")?,
         body: row.get("body")?,
@@ -126,7 +112,7 @@ fn due(row: &Row<'_>) -> Result<DueDelivery> {
 fn lock(tx: &mut Tx<'_>, tenant: &str, url: &str) -> Result<()> {
     // A row that is there is locked by its update, and one that is not is made: both wait for whoever has it.
     tx.execute_one(
-        "INSERT INTO delivery_receivers (tenant_id, url, in_flight) VALUES ($1, $2, 0)
+        "INSERT INTO delivery_receivers (tenant_id, url, in_flight, failing) VALUES ($1, $2, 0, 0)
          ON CONFLICT (tenant_id, url) DO UPDATE SET in_flight = delivery_receivers.in_flight",
         params![tenant, url],
     )
@@ -139,7 +125,8 @@ fn refresh(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: boo
     let sql = "SELECT
         (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND url = $2 AND lease_token IS NOT NULL) AS in_flight,
         (SELECT MIN(next_attempt_at) FROM deliveries
-         WHERE tenant_id = $1 AND url = $2 AND status = 'pending' AND lease_token IS NULL) AS due_at,
+         WHERE tenant_id = $1 AND url = $2 AND status = 'pending' AND lease_token IS NULL
+           AND next_attempt_at IS NOT NULL) AS due_at,
         (SELECT served_at FROM delivery_receivers WHERE tenant_id = $1 AND url = $2) AS served_at";
     type Found = (u32, Option<Timestamp>, Option<Timestamp>);
     let found = tx.query_opt(sql, params![tenant, url], |row| -> Result<Found> {
@@ -176,24 +163,54 @@ struct Waiting {
     turn: Timestamp,
 }
 
+/// Which receivers are served: those whose newest attempt failed wait in a lane of their own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lane {
+    /// Those that took what they were sent last, and those that were sent nothing yet.
+    Sound,
+    /// The others.
+    Failing,
+}
+
+/// The places that a claim may fill in one lane.
+#[derive(Debug, Clone, Copy)]
+pub struct Places {
+    /// Which.
+    pub lane: Lane,
+    /// How many, at the most.
+    pub free: usize,
+    /// How many may be taken by one receiver, those included that are taken.
+    pub per_receiver: usize,
+}
+
+impl Places {
+    fn failing(self) -> bool {
+        self.lane == Lane::Failing
+    }
+}
+
 /// The tenants with a delivery that is due and whose receiver has a free place. One step of an index a tenant, however
 /// much each is owed.
-fn waiting(tx: &mut Tx<'_>, per_receiver: usize, now: Timestamp) -> Result<Vec<Waiting>> {
-    let sql =
-        "SELECT tenant_id, COUNT(*) AS held FROM deliveries WHERE lease_token IS NOT NULL GROUP BY tenant_id";
-    let held = tx.query(sql, &[], |row| {
+fn waiting(tx: &mut Tx<'_>, places: Places, now: Timestamp) -> Result<Vec<Waiting>> {
+    let sql = "SELECT tenant_id, CAST(SUM(in_flight) AS BIGINT) AS held FROM delivery_receivers
+               WHERE failing = $1 AND in_flight > 0 GROUP BY tenant_id";
+    let held = tx.query(sql, params![places.failing()], |row| {
         Ok((row.get::<String>("tenant_id")?, row.get::<u32>("held")?))
     })?;
     let held: HashMap<_, _> = held.into_iter().collect();
+    let failing = u8::from(places.failing());
     let sql = format!(
         "{}
          SELECT w.tenant_id, (SELECT r.turn_at FROM delivery_receivers r
-           WHERE r.tenant_id = w.tenant_id AND r.turn_at <= $1 AND r.in_flight < $2
+           WHERE r.failing = {failing} AND r.tenant_id = w.tenant_id AND r.turn_at <= $1 AND r.in_flight < $2
            ORDER BY r.turn_at LIMIT 1) AS turn_at
          FROM waiting w WHERE w.tenant_id IS NOT NULL",
-        fair::waiting("delivery_receivers", "turn_at IS NOT NULL")
+        fair::waiting(
+            "delivery_receivers",
+            &format!("failing = {failing} AND turn_at IS NOT NULL")
+        )
     );
-    let tenants = tx.query(&sql, params![now, per_receiver], |row| {
+    let tenants = tx.query(&sql, params![now, places.per_receiver], |row| {
         let (tenant, turn): (String, Option<Timestamp>) = (row.get("tenant_id")?, row.get("turn_at")?);
         let held = held.get(&tenant).copied().unwrap_or(0) as usize;
         Ok(turn.map(|turn| Waiting { tenant, held, turn }))
@@ -201,10 +218,19 @@ fn waiting(tx: &mut Tx<'_>, per_receiver: usize, now: Timestamp) -> Result<Vec<W
     Ok(tenants.into_iter().flatten().collect())
 }
 
+/// What a claim found.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// To be sent.
+    pub deliveries: Vec<DueDelivery>,
+    /// How often it found something that was not to be sent, and did with it what there was to do.
+    pub put_aside: usize,
+}
+
 /// What became of a free place.
 enum Place {
     Taken(DueDelivery),
-    /// What would have had it could not be read, and is out of the way.
+    /// What would have had it is not to be sent, or could not be read, and is out of the way.
     Spoiled,
     /// No receiver of the tenant can use it.
     Free,
@@ -214,31 +240,41 @@ enum Place {
 fn take(
     tx: &mut Tx<'_>,
     tenant: &str,
-    per_receiver: usize,
+    places: Places,
     lease: Lease<'_>,
     now: Timestamp,
 ) -> Result<Place> {
     let sql = format!(
-        "SELECT url FROM delivery_receivers WHERE tenant_id = $1 AND turn_at <= $2 AND in_flight < $3
+        "SELECT url FROM delivery_receivers
+         WHERE failing = $4 AND tenant_id = $1 AND turn_at <= $2 AND in_flight < $3
          ORDER BY turn_at LIMIT 1{}",
         tx.dialect().claim()
     );
-    let receiver = tx.query_opt(&sql, params![tenant, now, per_receiver], |row| {
-        row.get::<String>("url")
-    })?;
+    let receiver = tx.query_opt(
+        &sql,
+        params![tenant, now, places.per_receiver, places.failing()],
+        |row| row.get::<String>("url"),
+    )?;
     let Some(url) = receiver else {
         return Ok(Place::Free);
     };
-    let sql = "SELECT id, tenant_id, job_id, url, secret_id, event, body, attempts, earlier_attempts
-               FROM deliveries
-               WHERE tenant_id = $1 AND url = $2 AND status = 'pending' AND lease_token IS NULL
-                 AND next_attempt_at <= $3
-               ORDER BY next_attempt_at, id LIMIT 1";
+    let sql = "SELECT d.id, d.tenant_id, d.job_id, d.url, d.webhook_endpoint_id, d.secret_id, d.event, d.body, d.attempts,
+                 d.earlier_attempts, w.active AS endpoint_active, w.url AS endpoint_url
+               FROM deliveries d
+               LEFT JOIN webhook_endpoints w ON w.id = d.webhook_endpoint_id AND w.tenant_id = d.tenant_id
+               WHERE d.tenant_id = $1 AND d.url = $2 AND d.status = 'pending' AND d.lease_token IS NULL
+                 AND d.next_attempt_at <= $3
+               ORDER BY d.next_attempt_at, d.id LIMIT 1";
     let found = tx.query_opt(sql, params![tenant, &url, now], |row| {
-        Ok((row.get::<String>("id")?, due(row)))
+        let read = due(row).and_then(|delivery| Ok((standing::of(&delivery, row)?, delivery)));
+        Ok((row.get::<String>("id")?, read))
     })?;
     let place = match found {
-        Some((_, Ok(delivery))) => {
+        Some((_, Ok((standing, delivery)))) if standing != Standing::Open => {
+            standing::put_aside(tx, &delivery, standing, now)?;
+            Place::Spoiled
+        }
+        Some((_, Ok((_, delivery)))) => {
             let until = lease.until(tx)?;
             let sql = "UPDATE deliveries SET lease_token = $2, lease_until = $3 WHERE id = $1 AND lease_token IS NULL";
             tx.execute_one(sql, params![delivery.id, lease.token, until])?;
@@ -246,7 +282,9 @@ fn take(
         }
         Some((id, Err(StoreError::Corrupt { column, reason, .. }))) => {
             tracing::error!(delivery = %id, %column, %reason, "a delivery cannot be read and is given up");
-            let sql = "UPDATE deliveries SET status = 'failed', next_attempt_at = NULL, completed_at = $2 WHERE id = $1";
+            let sql = "UPDATE deliveries SET status = 'failed', next_attempt_at = NULL, completed_at = $2,
+                         reason = 'it cannot be read; the server''s log has the reason'
+                       WHERE id = $1";
             tx.execute_one(sql, params![id, now])?;
             Place::Spoiled
         }
@@ -257,11 +295,11 @@ fn take(
     Ok(place)
 }
 
-/// Takes deliveries that are due, for whoever holds the lease: at most `limit`, and at most `per_receiver` in flight to
-/// one URL of one tenant.
+/// Takes deliveries that are due, for whoever holds the lease: as many as there are places, and to one URL of one tenant
+/// as many as may be in flight.
 ///
-/// The next place goes to the tenant with the fewest in flight, and of that tenant's receivers to the one that has
-/// waited longest. No tenant gets the last places: it never holds more than are free, so that one whose receivers
+/// The next place goes to the tenant with the fewest in flight in the lane, and of that tenant's receivers to the one that
+/// has waited longest. No tenant gets the last places: it never holds more than are free, so that one whose receivers
 /// all hang leaves room for the others. The work is a few index steps a place and one a tenant that is owed
 /// something, however many deliveries are due.
 ///
@@ -269,19 +307,19 @@ fn take(
 /// What the engine refuses.
 pub fn claim(
     tx: &mut Tx<'_>,
-    (limit, per_receiver): (usize, usize),
+    places: Places,
     lease: Lease<'_>,
     now: Timestamp,
-) -> Result<Vec<DueDelivery>> {
-    let mut tenants = waiting(tx, per_receiver, now)?;
+) -> Result<Claimed> {
+    let mut tenants = waiting(tx, places, now)?;
     tx.wait_at_most(LONGEST_LOCK)?;
-    let mut claimed = Vec::new();
-    let mut free = limit;
+    let mut claimed = Claimed::default();
+    let mut free = places.free;
     while let Some(next) = (0..tenants.len()).min_by_key(|at| (tenants[*at].held, tenants[*at].turn)) {
         if tenants[next].held >= free {
             break;
         }
-        let taken = tx.isolated(|tx| take(tx, &tenants[next].tenant, per_receiver, lease, now))?;
+        let taken = tx.isolated(|tx| take(tx, &tenants[next].tenant, places, lease, now))?;
         match taken {
             // Somebody has locked what the tenant is owed: this time the others come.
             Err(error) if error.is_conflict() => {
@@ -290,58 +328,22 @@ pub fn claim(
             }
             Err(error) => return Err(error),
             Ok(Place::Taken(delivery)) => {
-                claimed.push(delivery);
+                claimed.deliveries.push(delivery);
                 tenants[next].held += 1;
                 free -= 1;
             }
-            Ok(Place::Spoiled) => free -= 1,
+            // It counts like one that is sent, so that a tenant with many of these holds up nobody.
+            Ok(Place::Spoiled) => {
+                claimed.put_aside += 1;
+                tenants[next].held += 1;
+                free -= 1;
+            }
             Ok(Place::Free) => {
                 tenants.swap_remove(next);
             }
         }
     }
     Ok(claimed)
-}
-
-/// Records an attempt and what follows it; `false`, and nothing changed, where the delivery is not the holder's.
-///
-/// # Errors
-/// What the engine refuses.
-pub fn record(
-    tx: &mut Tx<'_>,
-    (id, token): (DeliveryId, &str),
-    attempt: AttemptRecord,
-    after: AfterAttempt,
-    now: Timestamp,
-) -> Result<bool> {
-    let (status, next, completed) = match after {
-        AfterAttempt::Delivered => ("delivered", None, Some(now)),
-        AfterAttempt::Retry(at) => ("pending", Some(at), None),
-        AfterAttempt::GiveUp => ("failed", None, Some(now)),
-    };
-    let Some((tenant, url)) = receiver_of(tx, &id.to_string())? else {
-        return Ok(false);
-    };
-    lock(tx, &tenant, &url)?;
-    let held = tx.execute(
-        "UPDATE deliveries SET status = $3, next_attempt_at = $4, completed_at = $5, attempts = attempts + 1,
-           lease_token = NULL, lease_until = NULL
-         WHERE id = $1 AND lease_token = $2 AND status = 'pending'",
-        params![id, token, status, next, completed],
-    )?;
-    refresh(tx, &tenant, &url, now, false)?;
-    if held == 0 {
-        return Ok(false);
-    }
-    let (class, error) = attempt.error.unzip();
-    let code = attempt.status.map(u32::from);
-    tx.execute_one(
-        "INSERT INTO delivery_attempts (delivery_id, number, attempted_at, status_code, latency_ms, error_class, error,
-           response_excerpt)
-         SELECT id, attempts, $2, $3, $4, $5, $6, $7 FROM deliveries WHERE id = $1",
-        params![id, attempt.at, code, attempt.latency_ms, class, error, attempt.excerpt],
-    )?;
-    Ok(true)
 }
 
 fn receiver(row: &Row<'_>) -> Result<(String, String)> {
@@ -423,15 +425,17 @@ pub fn realign(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
     Ok(moved)
 }
 
-/// When a receiver with a free place is next to be served: a past instant where one waits already. Receivers that
-/// have `per_receiver` in flight do not count: the end of one of those is what they wait for.
+/// When a receiver of a lane that can have a place is next to be served: a past instant where one waits already. Receivers
+/// that have as many in flight as they may do not count: the end of one of those is what they wait for.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn next_due(tx: &mut Tx<'_>, per_receiver: usize) -> Result<Option<Timestamp>> {
-    let sql = "SELECT turn_at FROM delivery_receivers WHERE turn_at IS NOT NULL AND in_flight < $1
+pub fn next_due(tx: &mut Tx<'_>, places: Places) -> Result<Option<Timestamp>> {
+    let sql = "SELECT turn_at FROM delivery_receivers WHERE failing = $2 AND turn_at IS NOT NULL AND in_flight < $1
                ORDER BY turn_at LIMIT 1";
-    tx.query_opt(sql, params![per_receiver], |row| row.get("turn_at"))
+    tx.query_opt(sql, params![places.per_receiver, places.failing()], |row| {
+        row.get("turn_at")
+    })
 }
 
 #[cfg(test)]

@@ -25,7 +25,14 @@ pub struct Gauges {
     pub deliveries_waiting: u64,
     /// Deliveries of which an attempt is under way.
     pub deliveries_in_flight: u64,
+    /// Deliveries that are held back, because their webhook endpoint is not active.
+    pub deliveries_held_back: u64,
+    /// Webhook endpoints that the server disabled.
+    pub endpoints_disabled: u64,
 }
+
+/// What is owed and not under way, as far as its next attempt.
+const OWED: &str = "deliveries WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at";
 
 /// Looks at all of it.
 ///
@@ -36,8 +43,10 @@ pub fn gauges(tx: &mut Tx<'_>) -> Result<Gauges> {
         next_due: fires::next_due(tx)?,
         queued: count(tx, "jobs WHERE status = 'queued'")?,
         running: count(tx, "jobs WHERE status IN ('starting_browser', 'running')")?,
-        deliveries_waiting: count(tx, "deliveries WHERE status = 'pending' AND lease_token IS NULL")?,
+        deliveries_waiting: count(tx, &format!("{OWED} IS NOT NULL"))?,
         deliveries_in_flight: count(tx, "deliveries WHERE lease_token IS NOT NULL")?,
+        deliveries_held_back: count(tx, &format!("{OWED} IS NULL"))?,
+        endpoints_disabled: count(tx, "webhook_endpoints WHERE disabled_at IS NOT NULL")?,
     })
 }
 

@@ -6,7 +6,7 @@ use super::{
     secrets::{self, SealedSecret},
     tenants,
 };
-use crate::domain::{EndpointId, TenantId};
+use crate::domain::{EndpointId, SecretId, TenantId};
 use crate::store::{
     error::Result,
     tx::{Row, Tx, params},
@@ -30,6 +30,19 @@ pub struct Endpoint {
     pub created_at: Timestamp,
     /// When it was last changed.
     pub updated_at: Timestamp,
+    /// How it fares.
+    pub health: Health,
+}
+
+/// How a stored webhook fares.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// Since when every attempt has failed; `None` where the newest one did not.
+    pub failing_since: Option<Timestamp>,
+    /// When and why the server made it inactive.
+    pub disabled: Option<(Timestamp, String)>,
+    /// Until when secrets that it had before sign as well.
+    pub old_secrets_until: Option<Timestamp>,
 }
 
 /// What is changed of a stored webhook; `None` leaves a field.
@@ -43,11 +56,28 @@ pub struct EndpointChange {
     pub active: Option<bool>,
     /// Which events it hears of.
     pub events: Option<Vec<String>>,
-    /// A new secret.
-    pub secret: Option<SealedSecret>,
+    /// A new secret, and until when the one before it signs as well; where that is no time ahead, none of those before does
+    /// from now on.
+    pub secret: Option<(SealedSecret, Timestamp)>,
 }
 
+/// What became of a change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum EndpointOutcome {
+    /// It is made.
+    Done,
+    /// There is no such stored webhook.
+    Unknown,
+    /// So many secrets that it had before sign beside the one it has, and one more is refused.
+    TooManySecrets(u32),
+}
+
+/// Each attempt is signed with all of them.
+const MOST_OLD_SECRETS: u32 = 4;
+
 fn read(row: &Row<'_>) -> Result<Endpoint> {
+    let disabled: Option<Timestamp> = row.get("disabled_at")?;
+    let reason: Option<String> = row.get("disabled_reason")?;
     Ok(Endpoint {
         id: row.get("id")?,
         url: row.get("url")?,
@@ -56,6 +86,11 @@ fn read(row: &Row<'_>) -> Result<Endpoint> {
         events: row.get::<Json<_>>("events")?.0,
         created_at: row.get("created_at")?,
         updated_at: row.get("updated_at")?,
+        health: Health {
+            failing_since: row.get("failing_since")?,
+            disabled: disabled.zip(reason),
+            old_secrets_until: row.get("old_secrets_until")?,
+        },
     })
 }
 
@@ -100,13 +135,42 @@ pub fn create(
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn list(tx: &mut Tx<'_>, tenant: TenantId) -> Result<Vec<Endpoint>> {
-    let sql = "SELECT id, url, description, active, events, created_at, updated_at FROM webhook_endpoints
-               WHERE tenant_id = $1 ORDER BY created_at, id";
-    tx.query(sql, params![tenant], read)
+pub fn list(tx: &mut Tx<'_>, tenant: TenantId, now: Timestamp) -> Result<Vec<Endpoint>> {
+    let sql = "SELECT id, url, description, active, events, created_at, updated_at, failing_since, disabled_at,
+                 disabled_reason,
+                 (SELECT MAX(o.valid_until) FROM webhook_old_secrets o
+                  WHERE o.webhook_endpoint_id = w.id AND o.valid_until > $2) AS old_secrets_until
+               FROM webhook_endpoints w WHERE tenant_id = $1 ORDER BY created_at, id";
+    tx.query(sql, params![tenant, now], read)
 }
 
-/// Changes a stored webhook; `false` where there is none.
+/// The secrets that sign what a stored webhook is sent: the one it has first, then those it had before that still do.
+/// Empty where there is no such webhook.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn signing(
+    tx: &mut Tx<'_>,
+    tenant: TenantId,
+    id: EndpointId,
+    now: Timestamp,
+) -> Result<Vec<SealedSecret>> {
+    let sql = "SELECT s.id, s.sealed FROM (
+                 SELECT secret_id, 1 AS newest, 0 AS until FROM webhook_endpoints WHERE id = $2
+                 UNION ALL
+                 SELECT secret_id, 0 AS newest, valid_until AS until FROM webhook_old_secrets
+                 WHERE webhook_endpoint_id = $2 AND valid_until > $3) k
+               JOIN secrets s ON s.id = k.secret_id AND s.tenant_id = $1
+               ORDER BY k.newest DESC, k.until DESC";
+    tx.query(sql, params![tenant, id, now], |row| {
+        Ok(SealedSecret {
+            id: row.get("id")?,
+            sealed: row.get("sealed")?,
+        })
+    })
+}
+
+/// Changes a stored webhook. One that is made active is so in good standing, and what was held back for it is owed again.
 ///
 /// # Errors
 /// What the engine refuses.
@@ -116,16 +180,13 @@ pub fn update(
     id: EndpointId,
     change: EndpointChange,
     now: Timestamp,
-) -> Result<bool> {
+) -> Result<EndpointOutcome> {
     tenants::lock(tx, tenant)?;
-    let secret_id = change.secret.as_ref().map(|secret| secret.id);
-    let known = "SELECT id FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
-    if tx
-        .query_opt(known, params![tenant, id], |row| row.get::<EndpointId>("id"))?
-        .is_none()
-    {
-        return Ok(false);
-    }
+    let known = "SELECT secret_id FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
+    let before = tx.query_opt(known, params![tenant, id], |row| row.get::<SecretId>("secret_id"))?;
+    let Some(before) = before else {
+        return Ok(EndpointOutcome::Unknown);
+    };
     let EndpointChange {
         url,
         description,
@@ -134,9 +195,14 @@ pub fn update(
         secret,
     } = &change;
     if url.is_none() && description.is_none() && active.is_none() && events.is_none() && secret.is_none() {
-        return Ok(true);
+        return Ok(EndpointOutcome::Done);
     }
-    if let Some(secret) = change.secret {
+    let mut secret_id = None;
+    if let Some((secret, until)) = change.secret {
+        if !retire(tx, (id, before), until, now)? {
+            return Ok(EndpointOutcome::TooManySecrets(MOST_OLD_SECRETS));
+        }
+        secret_id = Some(secret.id);
         secrets::insert(tx, tenant, secret, now)?;
     }
     let describe = change.description.is_some();
@@ -157,10 +223,45 @@ pub fn update(
             now
         ],
     )?;
+    let follows = match change.active {
+        Some(true) => {
+            "resuming = 1, failing_since = NULL, last_failure_at = NULL, disabled_at = NULL, disabled_reason = NULL"
+        }
+        Some(false) => "resuming = 0",
+        None => return Ok(EndpointOutcome::Done),
+    };
+    let sql = format!("UPDATE webhook_endpoints SET {follows} WHERE id = $1");
+    tx.execute_one(&sql, params![id])?;
+    Ok(EndpointOutcome::Done)
+}
+
+/// Makes the secret `old` one that a webhook had before. `false`, where it has too many of them.
+fn retire(
+    tx: &mut Tx<'_>,
+    (id, old): (EndpointId, SecretId),
+    until: Timestamp,
+    now: Timestamp,
+) -> Result<bool> {
+    // Without a grace period there is none for those before either: their owner wants them out of use.
+    let gone = if until > now { now } else { Timestamp::MAX };
+    let sql = "DELETE FROM webhook_old_secrets WHERE webhook_endpoint_id = $1 AND valid_until <= $2";
+    tx.execute(sql, params![id, gone])?;
+    if until <= now {
+        return Ok(true);
+    }
+    let sql = "SELECT COUNT(*) AS old FROM webhook_old_secrets WHERE webhook_endpoint_id = $1";
+    let count: Option<u32> = tx.query_opt(sql, params![id], |row| row.get("old"))?;
+    if count.unwrap_or(0) >= MOST_OLD_SECRETS {
+        return Ok(false);
+    }
+    tx.execute_one(
+        "INSERT INTO webhook_old_secrets (webhook_endpoint_id, secret_id, valid_until) VALUES ($1, $2, $3)",
+        params![id, old, until],
+    )?;
     Ok(true)
 }
 
-/// Removes a stored webhook; `false` where there is none. What it is owed already is still sent.
+/// Removes a stored webhook; `false` where there is none. What it is owed is given up when its turn comes.
 ///
 /// # Errors
 /// What the engine refuses.
@@ -189,6 +290,7 @@ mod tests {
                 events: Vec::new(),
                 created_at: at(0),
                 updated_at: at(0),
+                health: Health::default(),
             };
             let secret = SealedSecret {
                 id: secret,

@@ -51,6 +51,12 @@ const MIGRATIONS: &[Migration] = &[
         // A program that knows less lets in keys that have expired.
         oldest: 4,
     },
+    Migration {
+        version: 5,
+        name: "deliveries",
+        sql: include_str!("../../../migrations/postgres/0005_deliveries.sql"),
+        oldest: 4,
+    },
 ];
 
 /// How long a migration is tried for while somebody else uses the tables, and the pause between two tries.

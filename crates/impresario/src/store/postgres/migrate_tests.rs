@@ -234,6 +234,11 @@ const LANDED: &[(&str, &str, &str)] = &[
         "54148bc23b7c52ae7eb442d555e75d2eb8c646f4a046549fd58016bb5e3db943",
         "1790d07a18e338d9dc9921decc4fe3fd9c3803455bb4b74ae69a91334676d24b",
     ),
+    (
+        "0005_deliveries.sql",
+        "7e9d4ca98eabb31afd58dafa13f340f0be9810764a102ce494795ca848cae95e",
+        "1d9ed836fb00ef68448e76db254eeb27e3cf295a73be09ef3426b864f10c4936",
+    ),
 ];
 
 #[test]

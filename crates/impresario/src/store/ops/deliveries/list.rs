@@ -37,6 +37,8 @@ pub struct DeliveryView {
     pub attempts: u32,
     /// When the next one is due.
     pub next_attempt_at: Option<Timestamp>,
+    /// Why no attempt is made any more, or for the time being.
+    pub reason: Option<String>,
     /// When it was put into the outbox.
     pub created_at: Timestamp,
     /// The newest 20 attempts, oldest first.
@@ -58,11 +60,15 @@ pub struct AttemptView {
     pub class: Option<String>,
     /// Why it failed.
     pub error: Option<String>,
+    /// The beginning of the answer's body.
+    pub excerpt: Option<String>,
 }
 
 /// Which deliveries are listed: all of a tenant, or only those that tell of something or go somewhere.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct DeliveryFilter {
+    /// This one alone.
+    pub delivery: Option<DeliveryId>,
     /// That tell of this job.
     pub job: Option<JobId>,
     /// That tell of this schedule, or of a job of its fires.
@@ -86,7 +92,8 @@ pub fn list(
     let ids: Vec<String> = found.iter().map(|delivery| delivery.id.to_string()).collect();
     let item = tx.dialect().texts_of("$1");
     let sql = format!(
-        "SELECT a.delivery_id, a.number, a.attempted_at, a.status_code, a.latency_ms, a.error_class, a.error
+        "SELECT a.delivery_id, a.number, a.attempted_at, a.status_code, a.latency_ms, a.error_class, a.error,
+           a.response_excerpt
          FROM {item} JOIN deliveries d ON d.id = item.value
            JOIN delivery_attempts a ON a.delivery_id = d.id AND a.number > d.attempts - {LOGGED}
          ORDER BY a.delivery_id, a.number"
@@ -99,6 +106,7 @@ pub fn list(
             latency_ms: row.get("latency_ms")?,
             class: row.get("error_class")?,
             error: row.get("error")?,
+            excerpt: row.get("response_excerpt")?,
         };
         Ok((row.get::<DeliveryId>("delivery_id")?, attempt))
     })?;
@@ -120,11 +128,12 @@ fn without_logs(
 ) -> Result<Vec<DeliveryView>> {
     Query::new(
         "SELECT d.id, d.job_id, d.schedule_id, d.webhook_endpoint_id, d.url, d.event, d.status, d.attempts,
-           d.next_attempt_at, d.created_at
+           d.next_attempt_at, d.reason, d.created_at
          FROM deliveries d
          WHERE d.tenant_id = ?",
         [tenant.into()],
     )
+    .and("d.id = ?", filter.delivery.map(|id| [id.into()]))
     .and("d.job_id = ?", filter.job.map(|id| [id.into()]))
     .and("d.schedule_id = ?", filter.schedule.map(|id| [id.into()]))
     .and("d.webhook_endpoint_id = ?", filter.endpoint.map(|id| [id.into()]))
@@ -143,6 +152,7 @@ fn without_logs(
                 status: row.get("status")?,
                 attempts: row.get("attempts")?,
                 next_attempt_at: row.get("next_attempt_at")?,
+                reason: row.get("reason")?,
                 created_at: row.get("created_at")?,
                 log: Vec::new(),
             })

@@ -1,4 +1,5 @@
-//! A delivery is sent once more, because its owner asks: under the same id, with the same body, to the same URL.
+//! A delivery is sent once more, because its owner asks: under the same id, with the same body, to where its stored webhook is
+//! now.
 
 use jiff::Timestamp;
 
@@ -41,37 +42,54 @@ pub fn redeliver(
     };
     lock(tx, &owner, &url)?;
     let now = now();
-    let outcome = make_due(tx, id, now)?;
+    let (outcome, moved) = make_due(tx, id, now)?;
     refresh(tx, &owner, &url, now, false)?;
+    if let Some(to) = moved.filter(|to| *to != url) {
+        refresh(tx, &owner, &to, now, false)?;
+    }
     Ok(outcome)
 }
 
-fn make_due(tx: &mut Tx<'_>, id: DeliveryId, now: Timestamp) -> Result<RedeliverOutcome> {
-    let sql = "SELECT d.webhook_endpoint_id, d.lease_token, w.active FROM deliveries d
+/// What became of it, and where its stored webhook is.
+fn make_due(
+    tx: &mut Tx<'_>,
+    id: DeliveryId,
+    now: Timestamp,
+) -> Result<(RedeliverOutcome, Option<String>)> {
+    let sql = "SELECT d.webhook_endpoint_id, d.lease_token, w.active, w.url FROM deliveries d
                LEFT JOIN webhook_endpoints w ON w.id = d.webhook_endpoint_id AND w.tenant_id = d.tenant_id
                WHERE d.id = $1";
-    type Found = (Option<EndpointId>, Option<String>, Option<bool>);
+    type Found = (Option<EndpointId>, Option<String>, Option<bool>, Option<String>);
     let found = tx.query_opt(sql, params![id], |row| -> Result<Found> {
         Ok((
             row.get("webhook_endpoint_id")?,
             row.get("lease_token")?,
             row.get("active")?,
+            row.get("url")?,
         ))
     })?;
-    match found {
-        None => return Ok(RedeliverOutcome::Unknown),
-        Some((_, Some(_), _)) => return Ok(RedeliverOutcome::UnderWay),
-        Some((Some(endpoint), _, None)) => return Ok(RedeliverOutcome::EndpointDeleted(endpoint)),
-        Some((Some(endpoint), _, Some(false))) => return Ok(RedeliverOutcome::EndpointInactive(endpoint)),
-        Some(_) => {}
-    }
-    tx.execute_one(
+    let url = match found {
+        None => return Ok((RedeliverOutcome::Unknown, None)),
+        Some((_, Some(_), ..)) => return Ok((RedeliverOutcome::UnderWay, None)),
+        Some((Some(endpoint), _, None, _)) => {
+            return Ok((RedeliverOutcome::EndpointDeleted(endpoint), None));
+        }
+        Some((Some(endpoint), _, Some(false), _)) => {
+            return Ok((RedeliverOutcome::EndpointInactive(endpoint), None));
+        }
+        Some((.., url)) => url,
+    };
+    let due = tx.execute(
         "UPDATE deliveries SET
            earlier_attempts = attempts,
            next_attempt_at = CASE WHEN status = 'pending' AND next_attempt_at < $2 THEN next_attempt_at ELSE $2 END,
-           status = 'pending', completed_at = NULL
+           status = 'pending', completed_at = NULL, reason = NULL, url = COALESCE($3, url)
          WHERE id = $1",
-        params![id, now],
+        params![id, now, url.clone()],
     )?;
-    Ok(RedeliverOutcome::Due)
+    match due {
+        // It was old, and has just gone.
+        0 => Ok((RedeliverOutcome::Unknown, None)),
+        _ => Ok((RedeliverOutcome::Due, url)),
+    }
 }

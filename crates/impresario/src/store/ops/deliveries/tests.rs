@@ -1,12 +1,27 @@
 //! Bounded work, fairness, and the queue of receivers that both rest on.
 
+mod endpoints;
+
 use std::collections::BTreeMap;
 
 use super::*;
 use crate::domain::EndpointId;
 use crate::store::ops::fixture::{Db, LEASE, at};
 
-const PLACES: (usize, usize) = (64, 2);
+const PLACES: Places = Places {
+    lane: Lane::Sound,
+    free: 64,
+    per_receiver: 2,
+};
+const FAILING: Places = Places {
+    lane: Lane::Failing,
+    free: 32,
+    per_receiver: 1,
+};
+
+fn places(free: usize) -> Places {
+    Places { free, ..PLACES }
+}
 
 struct Outbox {
     db: Db,
@@ -54,24 +69,38 @@ impl Outbox {
         });
     }
 
+    /// What is due in either lane.
     fn claim(&self, now: i64) -> Vec<DueDelivery> {
-        self.db.run(|tx| claim(tx, PLACES, LEASE, at(now)))
+        [PLACES, FAILING]
+            .into_iter()
+            .flat_map(|places| self.take(places, now))
+            .collect()
+    }
+
+    fn take(&self, places: Places, now: i64) -> Vec<DueDelivery> {
+        self.db.run(|tx| claim(tx, places, LEASE, at(now))).deliveries
     }
 
     fn record(&self, delivery: &DueDelivery, after: AfterAttempt, now: i64) -> bool {
+        self.recorded(delivery, after, now) != Recorded::NotHeld
+    }
+
+    fn recorded(&self, delivery: &DueDelivery, after: AfterAttempt, now: i64) -> Recorded {
         let attempt = AttemptRecord {
             at: at(now),
             status: Some(500),
             latency_ms: 1,
-            error: None,
+            error: (after != AfterAttempt::Delivered).then(|| ("status".to_owned(), "answered 500".to_owned())),
             excerpt: None,
+            not_sent: false,
         };
         self.db
             .run(|tx| record(tx, (delivery.id, "token"), attempt, after, at(now)))
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        self.db.run(|tx| next_due(tx, PLACES.1))
+        let due = [PLACES, FAILING].map(|places| self.db.run(|tx| next_due(tx, places)));
+        due.into_iter().flatten().min()
     }
 
     /// What the queue of receivers must say, worked out from the deliveries alone.
@@ -80,12 +109,14 @@ impl Outbox {
             in_flight <> (SELECT COUNT(*) FROM deliveries d
               WHERE d.tenant_id = r.tenant_id AND d.url = r.url AND d.lease_token IS NOT NULL)
             OR (turn_at IS NULL) <> NOT EXISTS (SELECT 1 FROM deliveries d
-              WHERE d.tenant_id = r.tenant_id AND d.url = r.url AND d.status = 'pending' AND d.lease_token IS NULL)";
+              WHERE d.tenant_id = r.tenant_id AND d.url = r.url AND d.status = 'pending' AND d.lease_token IS NULL
+                AND d.next_attempt_at IS NOT NULL)";
         assert_eq!(self.db.count(wrong), 0);
         let (rows, owed) = (
             self.db.count("SELECT COUNT(*) FROM delivery_receivers"),
             self.db.count(
-                "SELECT COUNT(*) FROM (SELECT DISTINCT tenant_id, url FROM deliveries WHERE status = 'pending') owed",
+                "SELECT COUNT(*) FROM (SELECT DISTINCT tenant_id, url FROM deliveries
+                 WHERE status = 'pending' AND next_attempt_at IS NOT NULL) owed",
             ),
         );
         assert_eq!(rows, owed);
@@ -110,8 +141,8 @@ fn the_work_of_a_claim_grows_neither_with_the_backlog_nor_with_the_history() {
             );
         }
         let (claimed, work) = outbox.db.work(|tx| claim(tx, PLACES, LEASE, at(1)));
-        assert_eq!(claimed.len(), 20);
-        let (_, look) = outbox.db.work(|tx| next_due(tx, PLACES.1));
+        assert_eq!(claimed.deliveries.len(), 20);
+        let (_, look) = outbox.db.work(|tx| next_due(tx, PLACES));
         let (freed, recovery) = outbox.db.work(|tx| recover(tx, at(1)));
         assert_eq!(freed, 20);
         outbox.check();
@@ -144,9 +175,39 @@ fn a_dead_receiver_s_backlog_delays_nobody_else() {
     // Both places of the dead one are taken, so it is not due: the loop sleeps until one of them ends.
     assert_eq!((outbox.next_due(), outbox.claim(101).len()), (None, 0));
     outbox.check();
+    // One that fails has one place, and that is taken as well.
     assert!(outbox.record(&claimed[0], AfterAttempt::Retry(at(5_000)), 200));
+    assert_eq!(outbox.next_due(), None);
+    assert!(outbox.record(&claimed[1], AfterAttempt::Retry(at(5_000)), 200));
     assert_eq!(outbox.next_due(), Some(at(100)));
-    assert_eq!(urls(&outbox.claim(200)), ["https://dead.example/"]);
+    let probe = outbox.claim(200);
+    assert_eq!(urls(&probe), ["https://dead.example/"]);
+    // It is well again: two at once.
+    assert!(outbox.record(&probe[0], AfterAttempt::Delivered, 300));
+    assert_eq!(outbox.claim(300).len(), 2);
+    outbox.check();
+}
+
+#[test]
+fn receivers_that_fail_take_no_place_of_the_others() {
+    let mut outbox = Outbox::new();
+    let (crowd, other) = (outbox.tenant(), outbox.tenant());
+    for job in 0..64 {
+        outbox.owe(crowd, &format!("https://dead.example/{job}"), (2, "pending", 0));
+    }
+    while let found = outbox.take(PLACES, 1)
+        && !found.is_empty()
+    {
+        for delivery in found {
+            assert!(outbox.record(&delivery, AfterAttempt::Retry(at(1_000)), 1));
+        }
+    }
+    outbox.owe(other, "https://well.example/", (1, "pending", 2));
+    assert_eq!(urls(&outbox.take(PLACES, 2)), ["https://well.example/"]);
+    assert_eq!(outbox.db.run(|tx| next_due(tx, PLACES)), None);
+    // A tenant never holds more places than are free, in this lane as well.
+    assert_eq!(outbox.take(FAILING, 2).len(), 16);
+    outbox.check();
 }
 
 #[test]
@@ -162,10 +223,10 @@ fn receivers_take_turns_when_places_are_short() {
     }
     let mut served = Vec::new();
     for now in 0..10 {
-        let claimed = outbox.db.run(|tx| claim(tx, (1, 2), LEASE, at(100 + now)));
+        let claimed = outbox.take(places(1), 100 + now);
         assert_eq!(claimed.len(), 1);
         served.push(claimed[0].url.clone());
-        assert!(outbox.record(&claimed[0], AfterAttempt::Retry(at(9_000)), 100 + now));
+        assert!(outbox.record(&claimed[0], AfterAttempt::Delivered, 100 + now));
     }
     let five: Vec<_> = (0..5)
         .map(|receiver| format!("https://{receiver}.example/"))
@@ -183,7 +244,7 @@ fn a_tenant_with_a_crowd_of_hanging_receivers_leaves_places_to_others() {
     let held = outbox.claim(1).len();
     assert_eq!(held, 32);
     outbox.owe(other, "https://other.example/", (1, "pending", 50));
-    let claimed = outbox.db.run(|tx| claim(tx, (PLACES.0 - held, 2), LEASE, at(60)));
+    let claimed = outbox.take(places(PLACES.free - held), 60);
     assert_eq!(urls(&claimed), ["https://other.example/"]);
     outbox.check();
 }
@@ -195,8 +256,8 @@ fn never_more_than_the_limit_and_never_early() {
     outbox.owe(tenant, "https://a.example/", (3, "pending", 1_000));
     assert_eq!(outbox.next_due(), Some(at(1_000)));
     assert_eq!(outbox.claim(999).len(), 0);
-    assert_eq!(outbox.db.run(|tx| claim(tx, (0, 2), LEASE, at(1_000))).len(), 0);
-    assert_eq!(outbox.db.run(|tx| claim(tx, (1, 2), LEASE, at(1_000))).len(), 1);
+    assert_eq!(outbox.take(places(0), 1_000).len(), 0);
+    assert_eq!(outbox.take(places(1), 1_000).len(), 1);
     assert_eq!(outbox.claim(1_000).len(), 1, "two in flight to one receiver");
     outbox.check();
 }
@@ -291,7 +352,7 @@ fn what_is_put_into_the_outbox_is_due_at_once() {
         };
         let body = crate::domain::callback_body(&job, "job.completed");
         let moment = Moment::at(at(now), &ids);
-        outbox
+        let _: DeliveryId = outbox
             .db
             .run(|tx| enqueue(tx, about, receiver, ("job.completed", &body), &moment));
         outbox.check();

@@ -18,7 +18,7 @@ use crate::{
             jobs,
             schedules::{Change, ChangeOutcome},
             secrets::SealedSecret,
-            webhooks::{self, Endpoint},
+            webhooks::{self, Endpoint, Health},
         },
         value::Json,
     },
@@ -62,6 +62,7 @@ impl Stage {
             events: EVENTS.map(str::to_owned).to_vec(),
             created_at: minute(0),
             updated_at: minute(0),
+            health: Health::default(),
         };
         let secret = SealedSecret {
             id: db.id(),

@@ -1,19 +1,21 @@
 //! `webhooks`: who hears of the ends of jobs, and what became of what was sent.
 
+mod deliveries;
+
 use clap::{Args, Subcommand};
 use impresario_api::{
-    CreateWebhook, CreatedWebhook, DeleteWebhook, DeliveryList, Done, ListDeliveries, ListWebhooks,
-    Redeliver, Secret, UpdateWebhook, WebhookList,
+    CreateWebhook, CreatedWebhook, DeleteWebhook, Done, ListWebhooks, Redeliver, RotateSecret, RotatedSecret,
+    Secret, UpdateWebhook, WebhookEndpoint, WebhookList,
 };
 
+use self::deliveries::DeliveriesOptions;
 use super::{
     deployments::reader,
+    input::Seconds,
     output::{Cell, OutputFlags, Table, confirm, print, print_json, printable, remark},
-    remote::{self, PageFlags, Paging, ServerFlags, Stop},
+    remote::{self, ServerFlags, Stop},
 };
 use crate::config;
-
-const DELIVERIES: Paging = Paging::of("deliveries", 200);
 
 #[derive(Debug, Subcommand)]
 pub(super) enum WebhooksCommand {
@@ -38,7 +40,24 @@ pub(super) enum WebhooksCommand {
                       impresario webhooks update 019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58 --secret-env NEW_SECRET"
     )]
     Update(UpdateOptions),
-    /// Delete a webhook; what it is owed already is still sent
+    /// Give a webhook a new secret; prints it, this once, where the server makes it. The one before it signs as well for
+    /// a while, so that the receiver can follow
+    #[command(
+        after_help = "Examples:\n  impresario webhooks rotate 019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58 > secret.txt\n  \
+                      impresario webhooks rotate 019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58 --secret-env NEW_SECRET --grace 0"
+    )]
+    Rotate(RotateOptions),
+    /// Send a webhook a ping, active or not, and wait for what comes of it
+    #[command(after_help = "Example:\n  impresario webhooks test 019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58")]
+    Test {
+        /// Its id
+        id: String,
+        #[command(flatten)]
+        server: ServerFlags,
+        #[command(flatten)]
+        output: OutputFlags,
+    },
+    /// Delete a webhook; what it is owed is not sent any more
     #[command(
         after_help = "Example:\n  impresario webhooks delete 019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58 --yes"
     )]
@@ -107,6 +126,22 @@ pub(super) struct UpdateOptions {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct RotateOptions {
+    /// Its id
+    id: String,
+    #[command(flatten)]
+    server: ServerFlags,
+    /// Sign with the secret in this variable of the environment; without it the server makes one
+    #[arg(long, value_name = "VARIABLE")]
+    secret_env: Option<String>,
+    /// How long the secret before it signs as well, up to 30d; 0: no secret before it does any more [default: 1d]
+    #[arg(long, value_name = "TIME")]
+    grace: Option<Seconds>,
+    #[command(flatten)]
+    output: OutputFlags,
+}
+
+#[derive(Debug, Args)]
 #[group(required = true, multiple = true)]
 pub(super) struct Change {
     /// Where callbacks are posted from now on
@@ -115,6 +150,9 @@ pub(super) struct Change {
     /// Sign with the secret in this variable of the environment from now on
     #[arg(long, value_name = "VARIABLE")]
     secret_env: Option<String>,
+    /// How long the secret before it signs as well, up to 30d; 0: no secret before it does any more [default: 1d]
+    #[arg(long, value_name = "TIME", requires = "secret_env")]
+    grace: Option<Seconds>,
     /// What it is for; an empty text for nothing
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
@@ -124,31 +162,12 @@ pub(super) struct Change {
     /// Hear of job.completed and job.failed
     #[arg(long)]
     default_events: bool,
-    /// Send to it again
+    /// Send to it again, also what was held back meanwhile
     #[arg(long, conflicts_with = "inactive")]
     active: bool,
-    /// Send nothing to it
+    /// Send nothing to it; what it is owed is held back
     #[arg(long)]
     inactive: bool,
-}
-
-#[derive(Debug, Args)]
-pub(super) struct DeliveriesOptions {
-    #[command(flatten)]
-    server: ServerFlags,
-    /// Only those that tell of this job
-    #[arg(long, value_name = "ID")]
-    job: Option<String>,
-    /// Only those that tell of this schedule, or of a job of its fires
-    #[arg(long, value_name = "ID")]
-    schedule: Option<String>,
-    /// Only those that go to this webhook
-    #[arg(long, value_name = "ID")]
-    endpoint: Option<String>,
-    #[command(flatten)]
-    page: PageFlags,
-    #[command(flatten)]
-    output: OutputFlags,
 }
 
 pub(super) async fn run(command: WebhooksCommand) -> anyhow::Result<()> {
@@ -169,7 +188,11 @@ pub(super) async fn run(command: WebhooksCommand) -> anyhow::Result<()> {
             confirm(&format!("Delete the webhook {}?", printable(&id)), yes)?;
             remote::show(&client, &DeleteWebhook { id }, output, |done| message(&done)).await
         }
-        WebhooksCommand::Deliveries(options) => deliveries(options).await,
+        WebhooksCommand::Rotate(options) => rotate(options).await,
+        WebhooksCommand::Test { id, server, output } => {
+            deliveries::test(&remote::client(&server)?, id, output).await
+        }
+        WebhooksCommand::Deliveries(options) => deliveries::list(options).await,
         WebhooksCommand::Redeliver { id, server, output } => {
             let client = remote::client(&server)?;
             remote::show(&client, &Redeliver { delivery_id: id }, output, |done| {
@@ -222,6 +245,7 @@ async fn update(options: UpdateOptions) -> anyhow::Result<()> {
         id: options.id,
         url: change.to,
         signing_secret: change.secret_env.as_deref().map(secret).transpose()?,
+        secret_grace_seconds: change.grace.map(|grace| grace.0),
         description: change
             .description
             .map(|text| Some(text).filter(|text| !text.is_empty())),
@@ -229,6 +253,26 @@ async fn update(options: UpdateOptions) -> anyhow::Result<()> {
         events,
     };
     remote::show(&client, &question, options.output, |done| message(&done)).await
+}
+
+async fn rotate(options: RotateOptions) -> anyhow::Result<()> {
+    let client = remote::client(&options.server)?;
+    let question = RotateSecret {
+        id: options.id,
+        signing_secret: options.secret_env.as_deref().map(secret).transpose()?,
+        secret_grace_seconds: options.grace.map(|grace| grace.0),
+    };
+    let answer = remote::ask_raw(&client, &question).await?;
+    if options.output.json {
+        return Ok(print_json(&answer)?);
+    }
+    let rotated: RotatedSecret = remote::typed(answer)?;
+    remark(&printable(&rotated.message));
+    if let Some(secret) = rotated.signing_secret {
+        remark("it is shown this once:");
+        print(secret.expose())?;
+    }
+    Ok(())
 }
 
 /// A secret from a variable: no flag has one, because every user of a machine can read command lines.
@@ -247,46 +291,31 @@ fn table(list: &WebhookList) -> String {
     for one in &list.webhook_endpoints {
         table.row([
             Cell::new(&one.webhook_endpoint_id),
-            Cell::status(if one.active { "active" } else { "inactive" }),
+            Cell::status(state(one)),
             Cell::new(&one.url),
             Cell::new(one.events.join(", ")),
             Cell::new(reader.away(Some(&one.created_at))),
             Cell::optional(one.description.as_ref()),
         ]);
     }
-    table.for_stdout()
-}
-
-async fn deliveries(options: DeliveriesOptions) -> anyhow::Result<()> {
-    let client = remote::client(&options.server)?;
-    let question = ListDeliveries {
-        job_id: options.job,
-        schedule_id: options.schedule,
-        webhook_endpoint_id: options.endpoint,
-        ..ListDeliveries::default()
-    };
-    let answer = remote::pages(&client, &question, DELIVERIES, options.page).await?;
-    remote::show_value(answer, options.output, |list: DeliveryList| delivery_table(&list))
-}
-
-fn delivery_table(list: &DeliveryList) -> String {
-    let reader = reader();
-    let mut table = Table::new(&[
-        "ID", "EVENT", "STATUS", "ATTEMPTS", "ANSWER", "CREATED", "NEXT", "URL", "ERROR",
-    ]);
-    for one in &list.deliveries {
-        let next = one.next_attempt_at.as_deref();
-        table.row([
-            Cell::new(&one.delivery_id),
-            Cell::new(&one.event),
-            Cell::status(&one.status),
-            Cell::new(one.attempts.to_string()),
-            Cell::optional(one.last_status_code.map(|code| code.to_string())),
-            Cell::new(reader.away(Some(&one.created_at))),
-            Cell::optional(next.map(|next| reader.away(Some(next)))),
-            Cell::new(&one.url),
-            Cell::optional(one.last_error.as_ref()),
-        ]);
+    let mut shown = table.for_stdout();
+    for one in &list.webhook_endpoints {
+        if let Some(reason) = &one.disabled_reason {
+            shown.push_str(&format!(
+                "\n{} is disabled: {}",
+                printable(&one.webhook_endpoint_id),
+                printable(reason)
+            ));
+        }
     }
-    table.for_stdout()
+    shown
+}
+
+fn state(one: &WebhookEndpoint) -> &'static str {
+    match one {
+        one if one.disabled_at.is_some() => "disabled",
+        one if !one.active => "inactive",
+        one if one.failing_since.is_some() => "failing",
+        _ => "active",
+    }
 }

@@ -1,0 +1,116 @@
+//! What is done with deliveries by and by, a bounded piece at a time: those that were held back are made due once their
+//! endpoint is active again, and those that are old go.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::{lock, refresh};
+use crate::{
+    domain::{EndpointId, TenantId},
+    store::{
+        error::Result,
+        ops::lock as locks,
+        tx::{Tx, params},
+        value::Json,
+    },
+};
+
+/// A stored webhook that is active again, and for which something may be held back.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn resuming(tx: &mut Tx<'_>) -> Result<Option<(TenantId, EndpointId)>> {
+    let sql = "SELECT id, tenant_id FROM webhook_endpoints WHERE resuming = 1 ORDER BY id LIMIT 1";
+    tx.query_opt(sql, &[], |row| Ok((row.get("tenant_id")?, row.get("id")?)))
+}
+
+/// Makes due what was held back for it: at most `limit`, oldest first. How many.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn resume(
+    tx: &mut Tx<'_>,
+    (tenant, endpoint): (TenantId, EndpointId),
+    now: Timestamp,
+    limit: u32,
+) -> Result<u64> {
+    let tenant = tenant.to_string();
+    let sql = "SELECT id, url FROM deliveries
+               WHERE webhook_endpoint_id = $1 AND status = 'pending' AND lease_token IS NULL
+                 AND next_attempt_at IS NULL
+               ORDER BY created_at, id LIMIT $2";
+    let held = tx.query(sql, params![endpoint, limit], |row| {
+        Ok((row.get::<String>("id")?, row.get::<String>("url")?))
+    })?;
+    let urls: BTreeSet<&String> = held.iter().map(|(_, url)| url).collect();
+    for url in &urls {
+        lock(tx, &tenant, url)?;
+    }
+    let ids: Vec<&String> = held.iter().map(|(id, _)| id).collect();
+    let item = tx.dialect().texts_of("$1");
+    let sql = format!(
+        "UPDATE deliveries SET next_attempt_at = $2, reason = NULL
+         WHERE id IN (SELECT item.value FROM {item}) AND status = 'pending' AND lease_token IS NULL
+           AND next_attempt_at IS NULL"
+    );
+    let resumed = tx.execute(&sql, params![Json(&ids), now])?;
+    for url in &urls {
+        refresh(tx, &tenant, url, now, false)?;
+    }
+    // Whoever holds something back, or makes the webhook inactive again, has the webhook's row meanwhile: what they have done is to be seen
+    // after this wait.
+    locks::rows(tx, "webhook_endpoints WHERE id = $1", params![endpoint])?;
+    tx.execute(
+        "UPDATE webhook_endpoints SET resuming = 0
+         WHERE id = $1 AND NOT EXISTS (
+           SELECT 1 FROM deliveries WHERE webhook_endpoint_id = $1 AND status = 'pending' AND lease_token IS NULL
+             AND next_attempt_at IS NULL)",
+        params![endpoint],
+    )?;
+    Ok(resumed)
+}
+
+/// What is old: what ended before `$1`, and what is held back and was made before it.
+const OLD: [&str; 2] = [
+    "completed_at < $1 ORDER BY completed_at, id",
+    "status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL AND created_at < $1
+     ORDER BY created_at, id",
+];
+
+/// Whether there is a delivery to prune.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn any_old(tx: &mut Tx<'_>, before: Timestamp) -> Result<bool> {
+    for which in OLD {
+        let sql = format!("SELECT id FROM deliveries WHERE {which} LIMIT 1");
+        if tx.query_opt(&sql, params![before], |_| Ok(()))?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Removes deliveries with their attempts, oldest first, at most `limit`: those that ended before an instant, and those
+/// that are held back and are from before it. How many.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn prune(tx: &mut Tx<'_>, before: Timestamp, limit: u32) -> Result<u64> {
+    let claim = tx.dialect().claim();
+    let mut old: Vec<String> = Vec::new();
+    for which in OLD {
+        let room = limit.saturating_sub(u32::try_from(old.len()).unwrap_or(u32::MAX));
+        let sql = format!("SELECT id FROM deliveries WHERE {which} LIMIT $2{claim}");
+        old.extend(tx.query(&sql, params![before, room], |row| row.get::<String>("id"))?);
+    }
+    if old.is_empty() {
+        return Ok(0);
+    }
+    let item = tx.dialect().texts_of("$1");
+    let sql = format!("DELETE FROM delivery_attempts WHERE delivery_id IN (SELECT item.value FROM {item})");
+    tx.execute(&sql, params![Json(&old)])?;
+    let sql = format!("DELETE FROM deliveries WHERE id IN (SELECT item.value FROM {item})");
+    tx.execute(&sql, params![Json(&old)])
+}
