@@ -6,7 +6,10 @@
 use base64::{
     Engine as _,
     alphabet::STANDARD as ALPHABET,
-    engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig, general_purpose::STANDARD},
+    engine::{
+        GeneralPurpose,
+        general_purpose::{NO_PAD, STANDARD},
+    },
 };
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use secrecy::SecretString;
@@ -17,11 +20,9 @@ use crate::ids::Ids;
 /// What a Standard Webhooks secret starts with; the rest is base64.
 const SECRET_PREFIX: &str = "whsec_";
 
-/// People drop the `=` at the end when they copy a secret; it says nothing, so it is not missed.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &ALPHABET,
-    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
-);
+/// Reads a secret whose `=` at the end are taken off. A secret that somebody made up, such as `whsec_secret`, ends in
+/// bits that no encoder writes; the receivers' libraries pass over them, so its signature must be made like that as well.
+const LENIENT: GeneralPurpose = GeneralPurpose::new(&ALPHABET, NO_PAD.with_decode_allow_trailing_bits(true));
 
 /// The values of the signature headers of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,9 +52,10 @@ pub struct Signatures {
 #[must_use]
 pub fn sign(secret: &str, webhook_id: &str, timestamp_secs: i64, body: &[u8]) -> Signatures {
     let plain = hmac(secret.as_bytes(), &[body]);
+    // People drop the `=` at the end when they copy a secret; it says nothing, so none are missed and none too many.
     let decoded = secret
         .strip_prefix(SECRET_PREFIX)
-        .and_then(|text| LENIENT.decode(text).ok());
+        .and_then(|text| LENIENT.decode(text.trim_end_matches('=')).ok());
     let key = decoded.as_deref().unwrap_or(secret.as_bytes());
     let head = format!("{webhook_id}.{timestamp_secs}.");
     let standard = hmac(key, &[head.as_bytes(), body]);
@@ -109,9 +111,23 @@ mod tests {
         let at = |secret| sign(secret, "id", 1, b"body").webhook_signature;
         assert_eq!(at("whsec_c2VjcmV0IQ=="), at("whsec_c2VjcmV0IQ"));
         assert_eq!(at("whsec_c2VjcmV0IQ=="), at("secret!"));
+        assert_eq!(at("whsec_c2VjcmV0IQ==="), at("secret!"));
+        assert_eq!(at("whsec_c2VjcmV0="), at("secret"));
         // Not base64 after the prefix: the whole text is the secret.
         assert_ne!(at("whsec_not base64!"), at("not base64!"));
         assert_ne!(at(""), at("whsec_x"));
+    }
+
+    #[test]
+    fn a_secret_that_no_encoder_wrote_is_decoded_as_the_libraries_decode_it() {
+        let at = |secret| sign(secret, "id", 1, b"body").webhook_signature;
+        // What `standardwebhooks` 1.1 makes of it, for JavaScript and for Python.
+        assert_eq!(
+            at("whsec_secret"),
+            "v1,jm5ygSB9Sv7RbdjiVLLR2JNzvM8GsmktFjl4p6t4dQE="
+        );
+        // One letter more than a multiple of four holds no byte: the whole text is the secret.
+        assert_ne!(at("whsec_c2VjcmV0c"), at("secret"));
     }
 
     #[test]
