@@ -68,8 +68,8 @@ pub use tenants::{
 };
 pub use webhooks::{
     CallbackBody, CreateWebhook, CreatedWebhook, DeleteWebhook, Delivery, DeliveryAttempt, DeliveryList,
-    ListDeliveries, ListWebhooks, PingBody, Redeliver, RotateSecret, RotatedSecret, ScheduleEventBody, TestWebhook,
-    TestedWebhook, UpdateWebhook, WebhookEndpoint, WebhookList,
+    ListDeliveries, ListWebhooks, PingBody, Redeliver, RotateSecret, RotatedSecret, ScheduleEventBody,
+    TestWebhook, TestedWebhook, UpdateWebhook, WebhookEndpoint, WebhookList,
 };
 
 use serde::{Deserialize, Deserializer, Serialize};

@@ -62,7 +62,12 @@ const LINKS: &[(&str, &str, &str, &str)] = &[
         "webhooks/rotate",
         "id",
     ),
-    ("webhooks/create", "/json/webhook_endpoint_id", "webhooks/test", "id"),
+    (
+        "webhooks/create",
+        "/json/webhook_endpoint_id",
+        "webhooks/test",
+        "id",
+    ),
     (
         "webhooks/test",
         "/json/delivery_id",

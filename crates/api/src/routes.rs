@@ -11,10 +11,10 @@ use super::{
     DeleteWorkflow, DeletedApiKey, DeletedSchedule, DeliveryList, DeploymentList, Done, EnsureBrowserProfile,
     ErrorCode, FireList, GetCredential, GetJob, GetSchedule, GetWorkflow, Job, JobList, ListCredentials,
     ListDeliveries, ListDeployments, ListJobs, ListLogs, ListSchedules, ListWebhooks, ListWorkflows, LogList,
-    OneSchedule, PreviewSchedule, Redeliver, RotateSecret, RotatedSecret, ScheduleCreated, ScheduleHistory, ScheduleList, SchedulePreview,
-    SyncDeployment, SyncedDeployment, TenantSettings, TestWebhook, TestedWebhook, TriggerSchedule, TriggeredJob, UpdateCredential,
-    UpdateSchedule, UpdateWebhook, UpsertCredential, UpsertedCredential, WebhookList, WorkflowDetail,
-    WorkflowList,
+    OneSchedule, PreviewSchedule, Redeliver, RotateSecret, RotatedSecret, ScheduleCreated, ScheduleHistory,
+    ScheduleList, SchedulePreview, SyncDeployment, SyncedDeployment, TenantSettings, TestWebhook,
+    TestedWebhook, TriggerSchedule, TriggeredJob, UpdateCredential, UpdateSchedule, UpdateWebhook,
+    UpsertCredential, UpsertedCredential, WebhookList, WorkflowDetail, WorkflowList,
 };
 
 /// An input that a route takes, and what the route answers.

@@ -136,7 +136,8 @@ pub(super) async fn test(
             Ok(ok(wire::TestedWebhook {
                 success: true,
                 delivery_id: delivery.to_string(),
-                message: "a ping is on its way; webhooks/deliveries with its delivery_id shows how it went".to_owned(),
+                message: "a ping is on its way; webhooks/deliveries with its delivery_id shows how it went"
+                    .to_owned(),
             }))
         }
         PingOutcome::Crowded(waiting) => Err(ApiError::conflict(format!(

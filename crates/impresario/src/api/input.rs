@@ -168,11 +168,6 @@ impl Fields {
         self.optional_with(name, |value| values::secret(value, &chars))
     }
 
-    /// A string of so many characters that no message repeats, or `null`.
-    pub fn patch_secret(&mut self, name: &'static str, chars: RangeInclusive<usize>) -> Patch<String> {
-        self.patch_with(name, |value| values::secret(value, &chars))
-    }
-
     /// A whole number; `5.0` is one, `5.5` is not.
     pub fn required_int(&mut self, name: &'static str, range: RangeInclusive<i64>) -> Option<i64> {
         self.required_with(name, |value| values::int(&value, &range))

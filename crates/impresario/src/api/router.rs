@@ -11,8 +11,8 @@ use serde_json::json;
 use tokio_util::task::TaskTracker;
 
 use super::{
-    ApiError, BodyLimit, Front, api_keys, credentials, deliveries, deployments, front, health, jobs, logs, metrics, ok,
-    reference, schedules, tenant, webhooks, workflows,
+    ApiError, BodyLimit, Front, api_keys, credentials, deliveries, deployments, front, health, jobs, logs,
+    metrics, ok, reference, schedules, tenant, webhooks, workflows,
 };
 use crate::{app::App, config::Role};
 

@@ -4,7 +4,7 @@
 use impresario_api::{ResidentialProxy, Viewport};
 use uuid::Uuid;
 
-use super::{ApiError, Fields, Flaw, Patch, fields};
+use super::{ApiError, Fields, Flaw, Patch, fields, values};
 use crate::{
     app::App,
     builder::NAME_MAX,
@@ -21,7 +21,6 @@ pub(super) const WORKFLOW_NAME: std::ops::RangeInclusive<usize> = 1..=NAME_MAX;
 const NAMES_COMPARED: u32 = 1000;
 /// How many names are told where none is near.
 const NAMES_LISTED: usize = 5;
-const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 
 /// What an input says of the start of runs; on a create everything is said of a [`Launch`] with the defaults.
 #[derive(Debug, Clone, Default)]
@@ -94,7 +93,7 @@ impl CallbackPatch {
         let url = input.patch_parsed("callback_url", 1..=fields::CALLBACK_URL_MAX, |text| {
             receiver_url(app, text)
         });
-        let secret = input.patch_secret("callback_secret", SECRET);
+        let secret = input.patch_with("callback_secret", values::signing_secret);
         let refused = given[0] && url.is_absent() || given[1] && secret.is_absent();
         Self {
             url,

@@ -108,6 +108,17 @@ pub(super) fn secret(value: Value, chars: &RangeInclusive<usize>) -> Result<Stri
     }
 }
 
+/// A [`secret`] that callbacks are signed with, of up to 1,024 characters.
+pub(super) fn signing_secret(value: Value) -> Result<String, Flaw> {
+    let text = secret(value, &(1..=1024))?;
+    let key = text.strip_prefix("whsec_").map(|key| key.trim_end_matches('='));
+    if key == Some("") {
+        let message = "must have a key in base64 after whsec_: anybody can sign with an empty one";
+        return Err(Flaw::new("invalid_value", message));
+    }
+    Ok(text)
+}
+
 pub(super) fn parsed<T>(
     value: Value,
     chars: &RangeInclusive<usize>,

@@ -19,7 +19,6 @@ use crate::{
 
 /// The end of a job may be told to each active one, so their number bounds what a job puts into the outbox.
 const MOST_ENDPOINTS: u32 = 50;
-const SECRET: std::ops::RangeInclusive<usize> = 1..=1024;
 const DESCRIPTION: std::ops::RangeInclusive<usize> = 0..=1000;
 /// How long a secret that was replaced signs as well, in seconds: up to 30 days.
 const GRACE: std::ops::RangeInclusive<i64> = 0..=2_592_000;
@@ -89,7 +88,9 @@ pub(super) async fn create(
     let url = input.required_parsed("url", 1..=fields::CALLBACK_URL_MAX, |text| {
         run_input::receiver_url(&app, text)
     });
-    let given = input.patch_secret("signing_secret", SECRET).into_option();
+    let given = input
+        .patch_with("signing_secret", values::signing_secret)
+        .into_option();
     let description = input.patch_string("description", DESCRIPTION).into_option();
     let active = input.optional_bool("active").unwrap_or(true);
     let events = input.patch_with("events", events).into_option();
@@ -173,7 +174,7 @@ pub(super) async fn update(
         run_input::receiver_url(&app, text)
     });
     let has_secret = input.has("signing_secret");
-    let secret = input.optional_secret("signing_secret", SECRET);
+    let secret = input.optional_with("signing_secret", values::signing_secret);
     let grace = input.optional_int("secret_grace_seconds", GRACE);
     if grace.is_some() && !has_secret {
         input.issue(
@@ -245,7 +246,9 @@ pub(super) async fn rotate(
     mut input: Fields,
 ) -> Result<Response, ApiError> {
     let id = input.required_uuid("id").map(EndpointId);
-    let given = input.patch_secret("signing_secret", SECRET).into_option();
+    let given = input
+        .patch_with("signing_secret", values::signing_secret)
+        .into_option();
     let grace = input.optional_int("secret_grace_seconds", GRACE);
     let id = input.finish_with(|| id)?;
     let (plain, made) = secret(&app, given);
@@ -258,7 +261,9 @@ pub(super) async fn rotate(
     make(&app, tenant, id, change, now).await?;
     let old = (until > now).then(|| rfc3339(until));
     let message = match &old {
-        Some(until) => format!("the new secret signs from now on; the one before it signs as well until {until}"),
+        Some(until) => {
+            format!("the new secret signs from now on; the one before it signs as well until {until}")
+        }
         None => "the new secret signs from now on, and no other".to_owned(),
     };
     Ok(ok(wire::RotatedSecret {

@@ -229,14 +229,7 @@ impl Sender {
 }
 
 fn headers(attempt: &Attempt) -> Result<HeaderMap, AttemptError> {
-    let sign = |secret: &str| {
-        sign::sign(
-            secret,
-            &attempt.webhook_id,
-            attempt.timestamp_secs,
-            &attempt.body,
-        )
-    };
+    let sign = |secret: &str| sign::sign(secret, &attempt.webhook_id, attempt.timestamp_secs, &attempt.body);
     let Signatures {
         x_webhook_signature,
         mut webhook_signature,
@@ -413,7 +406,10 @@ mod tests {
     fn what_a_stranger_sent_is_made_printable() {
         assert_eq!(printable(b"ok\r\n\tdone"), "ok\r\n\tdone");
         assert_eq!(printable(b"a\0b\x1b[31m\x7f"), r"a\u{0}b\u{1b}[31m\u{7f}");
-        assert_eq!(printable("<b>\u{202e}ü\u{2028}".as_bytes()), r"<b>\u{202e}ü\u{2028}");
+        assert_eq!(
+            printable("<b>\u{202e}ü\u{2028}".as_bytes()),
+            r"<b>\u{202e}ü\u{2028}"
+        );
         assert_eq!(printable(&[b'a', 0xff, b'b']), "a\u{fffd}b");
         let cut = [vec![b'a'; EXCERPT_BYTES - 1], vec![0xc3]].concat();
         assert_eq!(printable(&cut), "a".repeat(EXCERPT_BYTES - 1));

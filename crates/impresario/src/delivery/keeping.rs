@@ -50,7 +50,10 @@ impl Pruning {
             let passed = SignedDuration::try_from(at - before).unwrap_or(SignedDuration::MAX);
             let step = now.duration_since(shown).saturating_sub(passed);
             if step.unsigned_abs() > STEP {
-                tracing::warn!(seconds = step.as_secs(), "the clock was set: nothing is pruned for an hour");
+                tracing::warn!(
+                    seconds = step.as_secs(),
+                    "the clock was set: nothing is pruned for an hour"
+                );
                 self.rests_until = Some(at + STEP);
             }
         }

@@ -169,7 +169,9 @@ async fn claim(app: &Arc<App>, tasks: &TaskTracker, lane: Lane) -> store::Result
         .await?;
     let count = claimed.deliveries.len() + claimed.put_aside;
     for delivery in claimed.deliveries {
-        let Some(permits) = app.lanes.take(lane) else { break };
+        let Some(permits) = app.lanes.take(lane) else {
+            break;
+        };
         let place = Place {
             app: Arc::clone(app),
             permits,

@@ -52,7 +52,7 @@ fn each_command_that_sends_or_writes_something_has_an_example() {
             seen += 1;
         }
     }
-    assert_eq!(seen, 18);
+    assert_eq!(seen, 20);
 }
 
 #[test]

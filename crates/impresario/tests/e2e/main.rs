@@ -46,6 +46,8 @@ mod clock_jumps;
 mod contract_rules;
 mod deployments;
 mod edges;
+mod endpoints;
+mod endpoints_crowd;
 mod failures;
 mod faults;
 mod front;

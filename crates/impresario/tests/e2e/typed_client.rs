@@ -7,8 +7,9 @@ use impresario_api::{
     CreateJob, CreateSchedule, CreateWebhook, DeleteApiKey, DeleteCredential, DeleteSchedule, DeleteWebhook,
     DeleteWorkflow, EnsureBrowserProfile, ErrorCode, GetCredential, GetJob, GetSchedule, GetWorkflow,
     ListCredentials, ListDeliveries, ListDeployments, ListJobs, ListLogs, ListSchedules, ListWebhooks,
-    ListWorkflows, PathSegment, PreviewSchedule, Redeliver, ScheduleHistory, Secret, SyncDeployment,
-    TriggerSchedule, UpdateCredential, UpdateSchedule, UpdateWebhook, UpsertCredential,
+    ListWorkflows, PathSegment, PreviewSchedule, Redeliver, RotateSecret, ScheduleHistory, Secret,
+    SyncDeployment, TestWebhook, TriggerSchedule, UpdateCredential, UpdateSchedule, UpdateWebhook,
+    UpsertCredential,
     client::{CallError, Client},
 };
 
@@ -223,7 +224,13 @@ fn receivers_credentials_keys_and_settings() {
         events: Some(Some(vec!["job.completed".to_owned()])),
         ..UpdateWebhook::default()
     });
+    let rotated = stage.call(RotateSecret {
+        id: id.clone(),
+        ..RotateSecret::default()
+    });
+    assert!(rotated.signing_secret.unwrap().expose().starts_with("whsec_"));
     let endpoint = stage.call(ListWebhooks {}).webhook_endpoints.remove(0);
+    assert_eq!(endpoint.old_secrets_valid_until, rotated.old_secret_valid_until);
     assert_eq!(
         (endpoint.description.as_deref(), endpoint.events.len()),
         (Some("an ear"), 1)
@@ -251,6 +258,9 @@ fn receivers_credentials_keys_and_settings() {
     });
     let twice = ear.wait(2);
     assert_eq!(twice[0].header("webhook-id"), twice[1].header("webhook-id"));
+    let ping = stage.call(TestWebhook { id: id.clone() });
+    let pinged = ear.wait(3)[2].clone();
+    assert_eq!(pinged.header("webhook-id"), Some(&*ping.delivery_id));
     stage.call(DeleteWebhook { id });
 
     let name = "portal".to_owned();

@@ -116,6 +116,11 @@ fn told(answer: &Value, ping: &Delivery, output: OutputFlags) -> anyhow::Result<
     }
     bail!(
         "the ping did not arrive: {}",
-        printable(ping.last_error.as_deref().or(ping.reason.as_deref()).unwrap_or("no attempt was made"))
+        printable(
+            ping.last_error
+                .as_deref()
+                .or(ping.reason.as_deref())
+                .unwrap_or("no attempt was made")
+        )
     )
 }

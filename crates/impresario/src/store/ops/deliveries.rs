@@ -12,6 +12,7 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::standing::Standing;
 pub use self::{
     attempts::{AfterAttempt, AttemptRecord, Recorded, record},
     keeping::{any_old, prune, resume, resuming},
@@ -19,7 +20,6 @@ pub use self::{
     ping::{PingOutcome, ping},
     redeliver::{RedeliverOutcome, redeliver},
 };
-use self::standing::Standing;
 use super::{Lease, Moment, lease};
 use crate::domain::{DeliveryId, EndpointId, JobId, Receiver, ScheduleId, SecretId, TenantId};
 use crate::store::{
@@ -237,13 +237,7 @@ enum Place {
 }
 
 /// Gives a place to the tenant's receiver that has waited longest, of those that nobody else is just serving.
-fn take(
-    tx: &mut Tx<'_>,
-    tenant: &str,
-    places: Places,
-    lease: Lease<'_>,
-    now: Timestamp,
-) -> Result<Place> {
+fn take(tx: &mut Tx<'_>, tenant: &str, places: Places, lease: Lease<'_>, now: Timestamp) -> Result<Place> {
     let sql = format!(
         "SELECT url FROM delivery_receivers
          WHERE failing = $4 AND tenant_id = $1 AND turn_at <= $2 AND in_flight < $3
@@ -305,12 +299,7 @@ fn take(
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn claim(
-    tx: &mut Tx<'_>,
-    places: Places,
-    lease: Lease<'_>,
-    now: Timestamp,
-) -> Result<Claimed> {
+pub fn claim(tx: &mut Tx<'_>, places: Places, lease: Lease<'_>, now: Timestamp) -> Result<Claimed> {
     let mut tenants = waiting(tx, places, now)?;
     tx.wait_at_most(LONGEST_LOCK)?;
     let mut claimed = Claimed::default();
@@ -431,7 +420,8 @@ pub fn realign(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
 /// # Errors
 /// What the engine refuses.
 pub fn next_due(tx: &mut Tx<'_>, places: Places) -> Result<Option<Timestamp>> {
-    let sql = "SELECT turn_at FROM delivery_receivers WHERE failing = $2 AND turn_at IS NOT NULL AND in_flight < $1
+    let sql =
+        "SELECT turn_at FROM delivery_receivers WHERE failing = $2 AND turn_at IS NOT NULL AND in_flight < $1
                ORDER BY turn_at LIMIT 1";
     tx.query_opt(sql, params![places.per_receiver, places.failing()], |row| {
         row.get("turn_at")

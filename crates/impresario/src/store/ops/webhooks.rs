@@ -136,7 +136,8 @@ pub fn create(
 /// # Errors
 /// What the engine refuses.
 pub fn list(tx: &mut Tx<'_>, tenant: TenantId, now: Timestamp) -> Result<Vec<Endpoint>> {
-    let sql = "SELECT id, url, description, active, events, created_at, updated_at, failing_since, disabled_at,
+    let sql =
+        "SELECT id, url, description, active, events, created_at, updated_at, failing_since, disabled_at,
                  disabled_reason,
                  (SELECT MAX(o.valid_until) FROM webhook_old_secrets o
                   WHERE o.webhook_endpoint_id = w.id AND o.valid_until > $2) AS old_secrets_until

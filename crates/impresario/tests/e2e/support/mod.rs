@@ -23,6 +23,6 @@ pub(crate) use quickstart::Quickstart;
 pub(crate) use receiver::{Received, Receiver, Reply};
 pub(crate) use server::{Ran, Server};
 pub(crate) use setup::Setup;
-pub(crate) use signature::assert_signed;
+pub(crate) use signature::{assert_signed, signed_by};
 pub(crate) use typist::Typist;
 pub(crate) use wait::{PATIENCE, wait_for, wait_until};

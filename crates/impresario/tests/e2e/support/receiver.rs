@@ -42,6 +42,8 @@ pub(crate) enum Reply {
     Redirect(String),
     /// 503 with a `Retry-After` of so many seconds.
     Busy(u32),
+    /// A status with this body.
+    Body(u16, &'static [u8]),
     /// The connection stays open and nothing comes.
     Hang,
 }
@@ -78,7 +80,12 @@ impl Receiver {
     }
 
     pub(crate) fn url(&self) -> String {
-        format!("http://{}/callback?of=test", self.address)
+        self.at("callback?of=test")
+    }
+
+    /// Another URL of it.
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("http://{}/{path}", self.address)
     }
 
     /// Answers the next requests like this, and all later ones with 204.
@@ -88,6 +95,14 @@ impl Receiver {
 
     pub(crate) fn received(&self) -> Vec<Received> {
         self.state.lock().unwrap().received.clone()
+    }
+
+    /// Answers those that hang.
+    pub(crate) fn answer_hanging(&self, status: u16) {
+        for mut stream in self.state.lock().unwrap().hanging.drain(..) {
+            let answer = format!("HTTP/1.1 {status} x\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            stream.write_all(answer.as_bytes()).unwrap();
+        }
     }
 
     /// Closes the connections that hang.
@@ -147,8 +162,12 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
     let mut state = state.lock().unwrap();
     state.received.push(received);
     let reply = state.replies.pop_front().unwrap_or(Reply::Status(204));
+    let body = match &reply {
+        Reply::Body(_, body) => *body,
+        _ => b"",
+    };
     let head = match &reply {
-        Reply::Status(status) => format!("HTTP/1.1 {status} x\r\n"),
+        Reply::Status(status) | Reply::Body(status, _) => format!("HTTP/1.1 {status} x\r\n"),
         Reply::Redirect(to) => format!("HTTP/1.1 302 x\r\nlocation: {to}\r\n"),
         Reply::Busy(seconds) => format!("HTTP/1.1 503 x\r\nretry-after: {seconds}\r\n"),
         Reply::Hang => {
@@ -158,8 +177,11 @@ fn serve(stream: TcpStream, state: &Mutex<State>) {
     };
     drop(state);
     // A sender that has gone away is no concern of the receiver.
-    let _gone =
-        (&stream).write_all(format!("{head}content-length: 0\r\nconnection: close\r\n\r\n").as_bytes());
+    let head = format!(
+        "{head}content-length: {}\r\nconnection: close\r\n\r\n",
+        body.len()
+    );
+    let _gone = (&stream).write_all(&[head.as_bytes(), body].concat());
 }
 
 fn read(stream: &TcpStream) -> Option<Received> {

@@ -143,6 +143,9 @@ impl Server {
         if let Some(roles) = self.setup.roles {
             command.args(["--roles", roles]);
         }
+        if let Some(places) = self.setup.deliveries_at_once {
+            command.args(["--deliveries-at-once", &places.to_string()]);
+        }
         if !self.setup.hints {
             command.args(["--database-hints", "off"]);
         }

@@ -27,6 +27,8 @@ pub(crate) struct Setup {
     pub(crate) hints: bool,
     /// How many requests a second, and at once, a key may make; without it, any number: tests ask in tight loops.
     pub(crate) requests: Option<(u32, u32)>,
+    /// How many attempts to deliver are made at once; without it, the default.
+    pub(crate) deliveries_at_once: Option<u32>,
 }
 
 impl Setup {
@@ -44,6 +46,7 @@ impl Setup {
             roles: None,
             hints: true,
             requests: None,
+            deliveries_at_once: None,
         }
     }
 
@@ -63,6 +66,13 @@ impl Setup {
     pub(crate) fn requests(self, per_second: u32, burst: u32) -> Self {
         Self {
             requests: Some((per_second, burst)),
+            ..self
+        }
+    }
+
+    pub(crate) fn deliveries_at_once(self, places: u32) -> Self {
+        Self {
+            deliveries_at_once: Some(places),
             ..self
         }
     }

@@ -183,7 +183,8 @@ fn note(
 ) -> Result<Option<String>> {
     if after == AfterAttempt::Delivered {
         if endpoint.failing_since.is_some() {
-            let sql = "UPDATE webhook_endpoints SET failing_since = NULL, last_failure_at = NULL WHERE id = $1";
+            let sql =
+                "UPDATE webhook_endpoints SET failing_since = NULL, last_failure_at = NULL WHERE id = $1";
             tx.execute(sql, params![endpoint.id])?;
         }
         return Ok(None);

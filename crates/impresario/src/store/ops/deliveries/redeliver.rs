@@ -51,11 +51,7 @@ pub fn redeliver(
 }
 
 /// What became of it, and where its stored webhook is.
-fn make_due(
-    tx: &mut Tx<'_>,
-    id: DeliveryId,
-    now: Timestamp,
-) -> Result<(RedeliverOutcome, Option<String>)> {
+fn make_due(tx: &mut Tx<'_>, id: DeliveryId, now: Timestamp) -> Result<(RedeliverOutcome, Option<String>)> {
     let sql = "SELECT d.webhook_endpoint_id, d.lease_token, w.active, w.url FROM deliveries d
                LEFT JOIN webhook_endpoints w ON w.id = d.webhook_endpoint_id AND w.tenant_id = d.tenant_id
                WHERE d.id = $1";

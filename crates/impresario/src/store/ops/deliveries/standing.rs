@@ -99,7 +99,14 @@ pub(super) fn put_aside(
     let tenant = delivery.tenant.to_string();
     tx.execute(
         &sql,
-        params![&tenant, &delivery.url, delivery.endpoint, now, MOST_AT_ONCE, given],
+        params![
+            &tenant,
+            &delivery.url,
+            delivery.endpoint,
+            now,
+            MOST_AT_ONCE,
+            given
+        ],
     )?;
     match seen {
         Standing::Moved(to) => refresh(tx, &tenant, &to, now, false),

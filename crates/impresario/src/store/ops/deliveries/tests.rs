@@ -90,7 +90,8 @@ impl Outbox {
             at: at(now),
             status: Some(500),
             latency_ms: 1,
-            error: (after != AfterAttempt::Delivered).then(|| ("status".to_owned(), "answered 500".to_owned())),
+            error: (after != AfterAttempt::Delivered)
+                .then(|| ("status".to_owned(), "answered 500".to_owned())),
             excerpt: None,
             not_sent: false,
         };

@@ -79,19 +79,13 @@ impl Stage {
     }
 
     fn shown(&self) -> Endpoint {
-        let mut all = self
-            .outbox
-            .db
-            .run(|tx| webhooks::list(tx, self.tenant, at(0)));
+        let mut all = self.outbox.db.run(|tx| webhooks::list(tx, self.tenant, at(0)));
         all.remove(0)
     }
 
     fn resume(&self, now: i64, limit: u32) -> Option<u64> {
         let endpoint = self.outbox.db.run(resuming)?;
-        let resumed = self
-            .outbox
-            .db
-            .run(|tx| resume(tx, endpoint, at(now), limit));
+        let resumed = self.outbox.db.run(|tx| resume(tx, endpoint, at(now), limit));
         self.outbox.check();
         Some(resumed)
     }
@@ -114,9 +108,10 @@ impl Stage {
     }
 
     fn fail(&self, now: i64) -> Recorded {
-        self.outbox
-            .db
-            .sql("UPDATE deliveries SET next_attempt_at = 0 WHERE next_attempt_at > 0", &[]);
+        self.outbox.db.sql(
+            "UPDATE deliveries SET next_attempt_at = 0 WHERE next_attempt_at > 0",
+            &[],
+        );
         self.outbox
             .db
             .run(|tx| refresh(tx, &self.tenant.to_string(), A, at(now), false));
@@ -216,10 +211,7 @@ fn one_that_says_it_is_gone_is_disabled_at_once_and_a_callback_of_a_job_s_own_is
     let tenant = outbox.tenant();
     outbox.owe(tenant, A, (1, "pending", 0));
     let claimed = outbox.claim(1).remove(0);
-    assert_eq!(
-        outbox.recorded(&claimed, AfterAttempt::Gone, 2),
-        Recorded::Done
-    );
+    assert_eq!(outbox.recorded(&claimed, AfterAttempt::Gone, 2), Recorded::Done);
     let given_up = "SELECT COUNT(*) FROM deliveries WHERE status = 'failed' AND completed_at = 2
                     AND reason = 'the receiver answered 410 Gone'";
     assert_eq!(outbox.db.count(given_up), 1);
@@ -290,10 +282,7 @@ fn what_it_is_owed_goes_to_where_it_is_now_and_nowhere_once_it_is_deleted() {
         "both places of the receiver are taken"
     );
     let sql = "SELECT id FROM deliveries WHERE lease_token IS NOT NULL ORDER BY id";
-    let ids: Vec<DeliveryId> = stage
-        .outbox
-        .db
-        .run(|tx| tx.query(sql, &[], |row| row.get("id")));
+    let ids: Vec<DeliveryId> = stage.outbox.db.run(|tx| tx.query(sql, &[], |row| row.get("id")));
     for id in ids {
         let under_way = DueDelivery {
             id,
@@ -313,15 +302,9 @@ fn a_ping_goes_to_one_that_is_not_active_once_and_says_whether_it_is_well() {
     stage.owe(1);
     let ping = |tenant, endpoint| {
         let moment = Moment::at(at(2), &ids);
-        stage
-            .outbox
-            .db
-            .run(|tx| ping(tx, tenant, endpoint, &moment))
+        stage.outbox.db.run(|tx| ping(tx, tenant, endpoint, &moment))
     };
-    assert_eq!(
-        ping(stage.tenant, stage.outbox.db.id()),
-        PingOutcome::Unknown
-    );
+    assert_eq!(ping(stage.tenant, stage.outbox.db.id()), PingOutcome::Unknown);
     assert_eq!(
         ping(stage.outbox.db.tenant(), stage.endpoint),
         PingOutcome::Unknown
@@ -342,14 +325,8 @@ fn a_ping_goes_to_one_that_is_not_active_once_and_says_whether_it_is_well() {
     stage.outbox.check();
 
     stage.owe(99);
-    assert!(matches!(
-        ping(stage.tenant, stage.endpoint),
-        PingOutcome::Due(_)
-    ));
-    assert_eq!(
-        ping(stage.tenant, stage.endpoint),
-        PingOutcome::Crowded(100)
-    );
+    assert!(matches!(ping(stage.tenant, stage.endpoint), PingOutcome::Due(_)));
+    assert_eq!(ping(stage.tenant, stage.endpoint), PingOutcome::Crowded(100));
 }
 
 #[test]
@@ -434,10 +411,7 @@ fn what_is_old_goes_in_batches_and_what_is_owed_stays_however_old_it_is() {
     assert!(stage.outbox.db.run(|tx| any_old(tx, at(11))));
     assert_eq!((prune(11), deliveries()), (3, 4));
     assert_eq!((prune(11), prune(11), deliveries()), (2, 0, 2));
-    assert_eq!(
-        stage.outbox.db.count("SELECT COUNT(*) FROM delivery_attempts"),
-        0
-    );
+    assert_eq!(stage.outbox.db.count("SELECT COUNT(*) FROM delivery_attempts"), 0);
     // Held back for longer than anything is kept.
     stage.set_active(false, 20);
     assert_eq!(stage.outbox.claim(20).len(), 0);
