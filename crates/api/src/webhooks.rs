@@ -308,7 +308,7 @@ pub struct DeliveryAttempt {
     /// Why it failed.
     #[schemars(example = &"the connection was refused")]
     pub error: Option<String>,
-    /// How the body of the answer began: its first 1,024 bytes as text, with what is not printable as `\u{1b}`. `null`
+    /// How the body of the answer began: its first 1,024 bytes as text, with what is not printable as `\x1b`. `null`
     /// where there was none.
     #[schemars(example = &"upstream is down")]
     pub response_excerpt: Option<String>,

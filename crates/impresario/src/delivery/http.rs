@@ -72,7 +72,7 @@ pub struct AttemptResult {
     /// What the receiver asked for with `Retry-After` in an answer other than 2xx. Not clamped: the schedule does that.
     pub retry_after: Option<Duration>,
     /// The beginning of the answer's body, 1 KiB of it decoded as UTF-8; what is no text reads as U+FFFD, and what is
-    /// not printable as `\u{1b}`. `None` where the body was empty.
+    /// not printable as `\x1b`. `None` where the body was empty.
     pub response_excerpt: Option<String>,
 }
 
@@ -307,10 +307,10 @@ fn printable(bytes: &[u8]) -> String {
     };
     let mut shown = String::with_capacity(whole.len());
     for c in whole.chars() {
-        if is_obeyed(c) {
-            shown.extend(c.escape_unicode());
-        } else {
-            shown.push(c);
+        match c {
+            c if !is_obeyed(c) => shown.push(c),
+            c if c.is_ascii() => shown.push_str(&format!("\\x{:02x}", u32::from(c))),
+            c => shown.extend(c.escape_unicode()),
         }
     }
     shown
@@ -405,7 +405,7 @@ mod tests {
     #[test]
     fn what_a_stranger_sent_is_made_printable() {
         assert_eq!(printable(b"ok\r\n\tdone"), "ok\r\n\tdone");
-        assert_eq!(printable(b"a\0b\x1b[31m\x7f"), r"a\u{0}b\u{1b}[31m\u{7f}");
+        assert_eq!(printable(b"a\0b\x1b[31m\x7f"), r"a\x00b\x1b[31m\x7f");
         assert_eq!(
             printable("<b>\u{202e}ü\u{2028}".as_bytes()),
             r"<b>\u{202e}ü\u{2028}"

@@ -129,7 +129,7 @@ fn a_ping_is_signed_and_sent_once_and_says_how_it_went() {
     );
     assert_eq!(
         attempt["response_excerpt"],
-        "<b>\\u{1b}[31mnot\\u{0} today\u{fffd}</b>\n\\u{202e}"
+        "<b>\\x1b[31mnot\\x00 today\u{fffd}</b>\n\\u{202e}"
     );
     assert_eq!(stage.shown()["failing_since"], "2027-01-01T12:00:00.000Z");
     stage.ping();
