@@ -9,7 +9,11 @@ use std::{
 
 use url::{Host, Url};
 
-use crate::{canary::PORTS, oddities, support::process};
+use crate::{
+    canary::{PORTS, PUBLIC_V4},
+    oddities,
+    support::process,
+};
 
 /// What becomes of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,6 +143,10 @@ pub(crate) fn addresses() -> Vec<(IpAddr, bool)> {
         let ip: Ipv4Addr = text.parse().unwrap();
         all.push((ip.into(), metadata));
         all.extend(wrappings(ip).map(|wrapped| (wrapped.into(), metadata)));
+    }
+    // What wraps a public address is none: where it ends is for whoever unwraps it to say.
+    for text in [PUBLIC_V4, "8.8.8.8"] {
+        all.extend(wrappings(text.parse().unwrap()).map(|wrapped| (wrapped.into(), false)));
     }
     for (place, text) in V6.iter().enumerate() {
         all.push((text.parse().unwrap(), place >= V6.len() - METADATA_V6));

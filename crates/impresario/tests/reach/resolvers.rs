@@ -8,7 +8,7 @@ use crate::{
     canary::Canary,
     counters::Counters,
     dns::{Answer, Dns, parsed},
-    namespace::inside,
+    namespace::{NAME_SERVER, inside},
     sending::{LIMITS, assert_refused, attempt, block_on, class, post, sender, with_limits},
 };
 
@@ -88,6 +88,48 @@ fn a_name_server_that_hangs_ends_with_the_deadline_for_the_connection() {
             canary.assert_silence("a name server that hangs");
         },
     );
+}
+
+/// A look-up that nobody waits for any more goes on: the machine's resolver knows no end but its own. The threads that it is
+/// on are also those that read the store, so it must not have them all.
+#[test]
+fn look_ups_that_hang_leave_threads_for_others() {
+    inside("resolvers::look_ups_that_hang_leave_threads_for_others", || {
+        let dns = Dns::start();
+        // What the machine's resolver does where it is told nothing else: half a minute and more for a name.
+        std::fs::write(
+            "/etc/resolv.conf",
+            format!("nameserver {NAME_SERVER}\nsearch .\n"),
+        )
+        .unwrap();
+        let sender = with_limits(
+            &[],
+            Limits {
+                connect: Duration::from_millis(200),
+                ..LIMITS
+            },
+        );
+        // More than the runtime has threads.
+        let names: Vec<String> = (0..600).map(|number| format!("hanging-{number}.test")).collect();
+        for name in &names {
+            dns.tell(name, vec![Answer::Silence]);
+        }
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let attempts = names.iter().map(|name| {
+                let sender = &sender;
+                async move { sender.post(&attempt(&format!("http://{name}:8080/"))).await }
+            });
+            for result in futures_util::future::join_all(attempts).await {
+                assert_eq!(class(&result), Some(ErrorClass::Timeout), "{result:?}");
+            }
+            let other = tokio::task::spawn_blocking(|| ());
+            let other = tokio::time::timeout(Duration::from_secs(2), other).await;
+            assert!(other.is_ok(), "every thread waits for the name server");
+        });
+        // The look-ups are still at it.
+        runtime.shutdown_background();
+    });
 }
 
 #[test]
