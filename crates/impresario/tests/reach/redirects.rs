@@ -96,7 +96,7 @@ fn nothing_else_that_an_answer_says_sends_a_callback_on() {
     inside(
         "redirects::nothing_else_that_an_answer_says_sends_a_callback_on",
         || {
-            // Of each hundred or so a few: what is followed is followed for any target.
+            // One in nine: what is followed is followed for any target.
             let cases: Vec<Case> = corpus()
                 .into_iter()
                 .filter(|case| !case.url.contains(|c: char| c.is_ascii_control()))
