@@ -25,7 +25,7 @@ const fn v6(head: [u16; 3], prefix: u8) -> Ipv6Net {
 }
 
 /// IPv4 that is not public: the special-purpose registry of IANA, multicast, and what is reserved.
-const NOT_PUBLIC_V4: [Ipv4Net; 16] = [
+const NOT_PUBLIC_V4: [Ipv4Net; 17] = [
     v4(0, 0, 0, 0, 8),       // this network; 0.0.0.0 reaches loopback
     v4(10, 0, 0, 0, 8),      // private
     v4(100, 64, 0, 0, 10),   // shared by carriers (CGNAT)
@@ -38,6 +38,7 @@ const NOT_PUBLIC_V4: [Ipv4Net; 16] = [
     v4(192, 52, 193, 0, 24), // AMT relays
     v4(192, 88, 99, 0, 24),  // 6to4 relays
     v4(192, 168, 0, 0, 16),  // private
+    v4(192, 175, 48, 0, 24), // AS112
     v4(198, 18, 0, 0, 15),   // benchmarks
     v4(198, 51, 100, 0, 24), // documentation
     v4(203, 0, 113, 0, 24),  // documentation
