@@ -22,6 +22,7 @@ pub(crate) fn attempt(url: &str) -> Attempt {
         event: "job.completed".to_owned(),
         body: b"{}".to_vec(),
         secret: "of nobody".to_owned(),
+        old_secrets: Vec::new(),
         timestamp_secs: 1_835_438_400,
     }
 }
