@@ -17,9 +17,10 @@ CREATE TABLE webhook_old_secrets (
 );
 CREATE INDEX webhook_old_secrets_by_secret ON webhook_old_secrets (secret_id);
 
--- Why no attempt is made any more, or for the time being. One that is pending without a next attempt is held back, because
--- its endpoint is not active.
+-- Why no attempt is made any more, or for the time being; and since when it is held back. One that is pending without a next
+-- attempt is held back, because its endpoint is not active.
 ALTER TABLE deliveries ADD COLUMN reason TEXT COLLATE "C";
+ALTER TABLE deliveries ADD COLUMN held_back_at BIGINT;
 -- A ping tells of neither a job nor a schedule.
 ALTER TABLE deliveries DROP CONSTRAINT deliveries_check;
 ALTER TABLE deliveries ADD CHECK (job_id IS NOT NULL OR schedule_id IS NOT NULL OR event = 'ping');
@@ -29,7 +30,7 @@ CREATE INDEX deliveries_waiting ON deliveries (tenant_id, url, next_attempt_at, 
 -- What is held back, by endpoint and by age, and what has ended: for those who make it due again, and who prune.
 CREATE INDEX deliveries_held_back ON deliveries (webhook_endpoint_id, created_at, id)
   WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL;
-CREATE INDEX deliveries_held_back_by_age ON deliveries (created_at, id)
+CREATE INDEX deliveries_held_back_by_age ON deliveries (held_back_at, id)
   WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL;
 CREATE INDEX deliveries_ended ON deliveries (completed_at, id) WHERE completed_at IS NOT NULL;
 

@@ -39,8 +39,9 @@ CREATE TABLE deliveries_new (
   completed_at        INTEGER,
   lease_until         INTEGER,
   earlier_attempts    INTEGER NOT NULL DEFAULT 0,
-  -- Why no attempt is made any more, or for the time being.
+  -- Why no attempt is made any more, or for the time being; and since when it is held back.
   reason              TEXT,
+  held_back_at        INTEGER,
   CHECK (job_id IS NOT NULL OR schedule_id IS NOT NULL OR event = 'ping')
 ) STRICT;
 INSERT INTO deliveries_new (id, tenant_id, job_id, schedule_id, webhook_endpoint_id, url, secret_id, event, body, status, attempts,
@@ -64,7 +65,7 @@ CREATE INDEX deliveries_by_lease ON deliveries (lease_until) WHERE lease_until I
 -- What is held back, by endpoint and by age, and what has ended: for those who make it due again, and who prune.
 CREATE INDEX deliveries_held_back ON deliveries (webhook_endpoint_id, created_at, id)
   WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL;
-CREATE INDEX deliveries_held_back_by_age ON deliveries (created_at, id)
+CREATE INDEX deliveries_held_back_by_age ON deliveries (held_back_at, id)
   WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL;
 CREATE INDEX deliveries_ended ON deliveries (completed_at, id) WHERE completed_at IS NOT NULL;
 

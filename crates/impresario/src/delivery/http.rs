@@ -319,7 +319,8 @@ fn printable(bytes: &[u8]) -> String {
 fn is_obeyed(c: char) -> bool {
     match c {
         '\n' | '\r' | '\t' => false,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' => true,
+        '\u{61c}' | '\u{180e}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}' => true,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => true,
         c => c.is_control(),
     }
 }

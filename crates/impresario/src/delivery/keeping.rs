@@ -1,9 +1,9 @@
-//! Looks after deliveries by and by. What comes in: what was held back for stored webhooks that are active again, and what
-//! is older than the operator wants to keep. What goes out: the former, due; the latter, gone. Both in pieces that hold up
-//! nobody.
+//! Looks after deliveries by and by. What comes in: what was held back for stored webhooks that are active again, or gone;
+//! and what is older than the operator wants to keep. What goes out: due, given up, removed. All in pieces that hold up
+//! nobody, and an error in one holds up no other.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     app::App,
     background::{self, Next, Signals},
+    domain::EndpointId,
     metrics::Count,
     store::{self, ops::deliveries},
 };
@@ -27,12 +28,25 @@ const EVERY: Duration = Duration::from_secs(60);
 /// it for the same length: what a wrong clock calls old would be gone for good.
 const STEP: Duration = Duration::from_secs(3_600);
 
+/// Between two looks for what is held back and nobody will make due.
+const STRAYS_EVERY: Duration = Duration::from_secs(5);
+
 /// Runs until `shutdown`.
 pub async fn run(app: &App, shutdown: &CancellationToken) {
     let nobody = Signals::default();
     let around = (&app.clock, &nobody.outbox, &*app.pulse);
-    let pruning = Mutex::new(Pruning::default());
-    background::run("deliveries", around, shutdown, || tick(app, &pruning)).await;
+    let state = Mutex::new(State::default());
+    background::run("deliveries", around, shutdown, || tick(app, &state)).await;
+}
+
+/// What one pass leaves to the next.
+#[derive(Debug, Default)]
+struct State {
+    pruning: Pruning,
+    /// The endpoint that was served last.
+    resumed: Option<EndpointId>,
+    /// When there were last no strays.
+    no_strays: Option<Instant>,
 }
 
 /// When it is time to look for what is old.
@@ -66,55 +80,103 @@ impl Pruning {
     }
 }
 
-async fn tick(app: &App, pruning: &Mutex<Pruning>) -> store::Result<Next> {
-    let now = app.clock.now();
-    let resuming = app
-        .store
-        .read_now("resuming_endpoint", deliveries::resuming)
-        .await?;
-    if let Some(endpoint) = resuming {
-        let resumed = app
-            .store
-            .write_now("resume_deliveries", move |tx| {
-                deliveries::resume(tx, endpoint, now, BATCH)
-            })
-            .await?;
-        tracing::info!(endpoint = %endpoint.1, resumed, "a webhook endpoint is active again, and what was held back is due");
-        app.signals.outbox.notify_one();
-        return Ok(Next::Now);
-    }
-    let lock = || pruning.lock().unwrap_or_else(PoisonError::into_inner);
-    let at = Instant::now();
-    if !lock().is_due(at, now) || app.settings.keep_deliveries_days == 0 {
-        return Ok(Next::Idle);
-    }
-    let keep = SignedDuration::from_hours(24 * i64::from(app.settings.keep_deliveries_days));
-    let old = match now.checked_sub(keep) {
-        Ok(before) => prune(app, before).await?,
-        Err(_) => 0,
-    };
-    if old == u64::from(BATCH) {
-        return Ok(Next::Now);
-    }
-    lock().rest(at);
-    Ok(Next::Idle)
+async fn tick(app: &App, state: &Mutex<State>) -> store::Result<Next> {
+    let more = [
+        said("resume", resume(app, state).await),
+        said("settle", settle(app, state).await),
+        said("prune", prune(app, state).await),
+    ];
+    Ok(if more.contains(&true) {
+        Next::Now
+    } else {
+        Next::Idle
+    })
 }
 
-/// Removes a batch of what is from before an instant; how many.
-async fn prune(app: &App, before: Timestamp) -> store::Result<u64> {
+/// Whether there is more to do. An error is worth another try a second later.
+fn said(what: &str, more: store::Result<bool>) -> bool {
+    more.unwrap_or_else(|error| {
+        tracing::error!(%what, %error, cause = ?error, "deliveries could not be looked after; it is tried again");
+        false
+    })
+}
+
+fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Makes due what was held back, a batch for one endpoint.
+async fn resume(app: &App, state: &Mutex<State>) -> store::Result<bool> {
+    let (now, last) = (app.clock.now(), lock(state).resumed);
+    let next = app
+        .store
+        .read_now("resuming_endpoint", move |tx| deliveries::resuming(tx, last))
+        .await?;
+    let Some(endpoint) = next else { return Ok(false) };
+    lock(state).resumed = Some(endpoint.1);
+    let resumed = app
+        .store
+        .write_now("resume_deliveries", move |tx| {
+            deliveries::resume(tx, endpoint, now, BATCH)
+        })
+        .await?;
+    if resumed > 0 {
+        tracing::info!(endpoint = %endpoint.1, resumed, "what was held back is due: the webhook endpoint is active again");
+        app.signals.outbox.notify_one();
+    }
+    Ok(true)
+}
+
+/// Settles what is held back and nobody will make due.
+async fn settle(app: &App, state: &Mutex<State>) -> store::Result<bool> {
+    let rests = lock(state)
+        .no_strays
+        .is_some_and(|at| at.elapsed() < STRAYS_EVERY);
+    if rests {
+        return Ok(false);
+    }
+    let strays = app.store.read_now("strays", deliveries::strays).await?;
+    if strays.is_empty() {
+        lock(state).no_strays = Some(Instant::now());
+    }
+    let now = app.clock.now();
+    for stray in &strays {
+        let stray = *stray;
+        let given_up = app
+            .store
+            .write_now("settle_strays", move |tx| {
+                deliveries::settle(tx, stray, now, BATCH)
+            })
+            .await?;
+        tracing::info!(endpoint = %stray.endpoint, given_up, "what was held back for a webhook endpoint is settled");
+    }
+    Ok(!strays.is_empty())
+}
+
+/// Removes a batch of what is old.
+async fn prune(app: &App, state: &Mutex<State>) -> store::Result<bool> {
+    let (at, now) = (Instant::now(), app.clock.now());
+    let keep = SignedDuration::from_hours(24 * i64::from(app.settings.keep_deliveries_days));
+    if !lock(state).pruning.is_due(at, now) || keep.is_zero() {
+        return Ok(false);
+    }
+    let Ok(before) = now.checked_sub(keep) else {
+        return Ok(false);
+    };
     let any = app
         .store
         .read_now("any_old_delivery", move |tx| deliveries::any_old(tx, before))
         .await?;
     if !any {
-        return Ok(0);
+        lock(state).pruning.rest(at);
+        return Ok(false);
     }
     let pruned = app
         .store
         .write_now("prune_deliveries", move |tx| deliveries::prune(tx, before, BATCH))
         .await?;
     app.metrics.add(Count::Pruned, pruned);
-    Ok(pruned)
+    Ok(pruned > 0)
 }
 
 #[cfg(test)]

@@ -34,34 +34,43 @@ use crate::{
 const MOST_PER_RECEIVER: usize = 2;
 
 /// The places for attempts on this node. Those that go to failing receivers take one in each of two counts, so that however
-/// many of them hang, half of the places are left for the others.
+/// many of them hang, half of the places are left for the others; and an eighth is kept for them, so that however many
+/// others there are, they come back.
 #[derive(Debug)]
 pub struct Lanes {
     all: Arc<Semaphore>,
     failing: Arc<Semaphore>,
+    /// How many may go to failing receivers, and how many of those are kept for them.
+    most_failing: usize,
+    kept: usize,
 }
 
 impl Lanes {
     /// So many places, at least 2.
     #[must_use]
     pub fn new(places: usize) -> Self {
+        let places = places.max(2);
+        let most_failing = places / 2;
         Self {
-            all: Arc::new(Semaphore::new(places.max(2))),
-            failing: Arc::new(Semaphore::new((places / 2).max(1))),
+            all: Arc::new(Semaphore::new(places)),
+            failing: Arc::new(Semaphore::new(most_failing)),
+            most_failing,
+            kept: (places / 8).max(1),
         }
     }
 
     fn places(&self, lane: Lane) -> Places {
         let all = self.all.available_permits();
+        let failing = self.failing.available_permits();
         match lane {
             Lane::Sound => Places {
                 lane,
-                free: all,
+                free: all.saturating_sub(self.kept.saturating_sub(self.most_failing - failing)),
                 per_receiver: MOST_PER_RECEIVER,
             },
             Lane::Failing => Places {
                 lane,
-                free: all.min(self.failing.available_permits()),
+                free: all.min(failing),
                 per_receiver: 1,
             },
         }
@@ -266,7 +275,11 @@ async fn prepare(app: &App, delivery: &DueDelivery, at: Timestamp) -> store::Res
     for SealedSecret { id, sealed } in sealed {
         match vault::open(&app.keyring, delivery.tenant, id, &sealed) {
             Ok(secret) => secrets.push(secret.expose_secret().to_owned()),
-            Err(error) => return Ok(Err(format!("its signing secret cannot be opened: {error}"))),
+            Err(error) if secrets.is_empty() => {
+                return Ok(Err(format!("its signing secret cannot be opened: {error}")));
+            }
+            // It only signs beside the one that counts.
+            Err(error) => tracing::error!(delivery = %delivery.id, %error, "an old secret cannot be opened"),
         }
     }
     let mut secrets = secrets.into_iter();

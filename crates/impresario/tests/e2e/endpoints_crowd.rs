@@ -1,10 +1,14 @@
-//! One dead receiver among a thousand, and few places.
+//! One dead receiver among a thousand and few places; and endpoints that are changed while much goes to them.
 
-use std::collections::BTreeSet;
+use std::{
+    collections::BTreeSet,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::support::{Client, PATIENCE, Receiver, Reply, Setup, wait_for};
+use crate::support::{Bundle, Client, PATIENCE, Receiver, Reply, Setup, wait_for, workflow};
 
 const TENANTS: usize = 20;
 const ENDPOINTS: usize = 50;
@@ -15,8 +19,8 @@ fn endpoint(client: &Client, url: &str) -> serde_json::Value {
 
 #[test]
 fn one_dead_receiver_among_a_thousand_delays_none_of_the_others() {
-    // Without a limit for each receiver, the dead one would have all four places for a quarter of a minute at a time.
-    let server = Setup::at("2027-01-01T12:00:00Z").deliveries_at_once(4).start();
+    // Without a limit for each receiver, the dead one would have all eight places, for a quarter of a minute at a time.
+    let server = Setup::at("2027-01-01T12:00:00Z").deliveries_at_once(8).start();
     let (well, dead) = (Receiver::start(), Receiver::start());
     dead.reply([const { Reply::Hang }; 200]);
     let tenants: Vec<Client> = (0..TENANTS)
@@ -37,7 +41,7 @@ fn one_dead_receiver_among_a_thousand_delays_none_of_the_others() {
     for (client, id) in &wells {
         client.ok("webhooks/test", json!({"id": id}));
     }
-    wait_for("all the others", PATIENCE, || {
+    wait_for("all the others", PATIENCE * 2, || {
         let paths: BTreeSet<String> = well.received().into_iter().map(|one| one.path).collect();
         if paths.len() == TENANTS * ENDPOINTS - 1 {
             Ok(())
@@ -54,4 +58,74 @@ fn one_dead_receiver_among_a_thousand_delays_none_of_the_others() {
     let untried = waiting.iter().filter(|one| one["attempts"] == 0).count();
     assert!(untried >= 10, "{untried} of {}", waiting.len());
     dead.release();
+}
+
+/// All deliveries of a tenant.
+fn deliveries(client: &Client) -> Vec<Value> {
+    let (mut all, mut cursor) = (Vec::new(), Value::Null);
+    loop {
+        let mut page = client.ok("webhooks/deliveries", json!({"limit": 200, "cursor": cursor}));
+        all.append(page["deliveries"].as_array_mut().unwrap());
+        cursor = page["next_cursor"].clone();
+        if cursor.is_null() {
+            return all;
+        }
+    }
+}
+
+#[test]
+fn what_is_owed_arrives_however_its_endpoints_are_changed_meanwhile() {
+    let server = Setup::at("2027-01-01T12:00:00Z").start();
+    let client = server.tenant("acme");
+    client.deploy(&Bundle::of(&workflow("quick", "return 1;")));
+    let (one, other) = (Receiver::start(), Receiver::start());
+    let endpoints: Vec<Value> = (0..10)
+        .map(|number| endpoint(&client, &one.at(&number.to_string())))
+        .collect();
+    for _ in 0..6 {
+        client.run(json!({"workflow": "quick"}));
+    }
+    // Everything of that again and again, while the endpoints are paused and moved and deliveries asked for.
+    let changing = AtomicBool::new(true);
+    thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            while changing.load(Ordering::Relaxed) {
+                for delivery in deliveries(&client) {
+                    let asked = client.call(
+                        "webhooks/redeliver",
+                        &json!({"delivery_id": delivery["delivery_id"]}),
+                    );
+                    assert!([200, 409].contains(&asked.status), "{:?}", asked.value());
+                }
+            }
+        });
+        for round in 0..12 {
+            for (number, id) in endpoints.iter().enumerate() {
+                let at = if round % 3 == 0 { &other } else { &one };
+                let change = match (round + number) % 3 {
+                    0 => json!({"id": id, "active": false}),
+                    1 => json!({"id": id, "active": true}),
+                    _ => json!({"id": id, "url": at.at(&number.to_string())}),
+                };
+                client.ok("webhooks/update", change);
+            }
+        }
+        changing.store(false, Ordering::Relaxed);
+        asking.join().unwrap();
+    });
+    for id in &endpoints {
+        client.ok("webhooks/update", json!({"id": id, "active": true}));
+    }
+    wait_for("everything to arrive", PATIENCE, || {
+        let open: Vec<Value> = deliveries(&client)
+            .into_iter()
+            .filter(|one| one["status"] != "delivered")
+            .collect();
+        if open.is_empty() {
+            Ok(())
+        } else {
+            Err(json!(open).to_string())
+        }
+    });
+    assert!(deliveries(&client).len() >= 10);
 }

@@ -67,10 +67,18 @@ fn delivery_table(list: &DeliveryList) -> String {
             Cell::new(reader.away(Some(&one.created_at))),
             Cell::optional(next.map(|next| reader.away(Some(next)))),
             Cell::new(&one.url),
-            Cell::optional(one.last_error.as_ref().or(one.reason.as_ref())),
+            Cell::optional(trouble(one).as_ref()),
         ]);
     }
     table.for_stdout()
+}
+
+/// Why it is not there yet, or never will be.
+fn trouble(one: &Delivery) -> Option<String> {
+    match (&one.reason, &one.last_error) {
+        (Some(reason), Some(error)) => Some(format!("{reason} ({error})")),
+        (reason, error) => reason.clone().or_else(|| error.clone()),
+    }
 }
 
 /// Sends a ping and waits for what comes of it.
@@ -88,8 +96,8 @@ pub(super) async fn test(client: &Client, id: String, output: OutputFlags) -> an
             Some(ping) if ping.status != "pending" => break (answer["deliveries"][0].take(), ping),
             _ if Instant::now() < until => sleep(LOOK_AGAIN).await,
             _ => bail!(
-                "the ping {} has not been sent within {} s: is there a node with the role delivery? `impresario webhooks \
-                 deliveries` shows what becomes of it",
+                "the ping {} has not ended within {} s: what is due to the same URL goes before it, and a node with the role \
+                 delivery has to be there; `impresario webhooks deliveries` shows what becomes of it",
                 printable(&sent.delivery_id),
                 PATIENCE.as_secs()
             ),

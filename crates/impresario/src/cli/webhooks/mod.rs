@@ -162,10 +162,10 @@ pub(super) struct Change {
     /// Hear of job.completed and job.failed
     #[arg(long)]
     default_events: bool,
-    /// Send to it again, also what was held back meanwhile
+    /// Send to it again, also what it was owed before
     #[arg(long, conflicts_with = "inactive")]
     active: bool,
-    /// Send nothing to it; what it is owed is held back
+    /// Send nothing to it: what it is owed is held back, and what happens meanwhile is not told to it
     #[arg(long)]
     inactive: bool,
 }

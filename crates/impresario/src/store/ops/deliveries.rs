@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::standing::Standing;
 pub use self::{
     attempts::{AfterAttempt, AttemptRecord, Recorded, record},
-    keeping::{any_old, prune, resume, resuming},
+    keeping::{Stray, any_old, prune, resume, resuming, settle, strays},
     list::{AttemptView, DeliveryFilter, DeliveryView, list},
     ping::{PingOutcome, ping},
     redeliver::{RedeliverOutcome, redeliver},
@@ -150,6 +150,9 @@ fn refresh(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: boo
         params![tenant, url, in_flight, turn, served],
     )
 }
+
+/// How often a claim puts something aside at the most, a hundred deliveries each time: others wait for its end.
+const MOST_PUT_ASIDE: usize = 5;
 
 /// How long a claim waits for what somebody has locked.
 const LONGEST_LOCK: Duration = Duration::from_millis(100);
@@ -305,7 +308,7 @@ pub fn claim(tx: &mut Tx<'_>, places: Places, lease: Lease<'_>, now: Timestamp) 
     let mut claimed = Claimed::default();
     let mut free = places.free;
     while let Some(next) = (0..tenants.len()).min_by_key(|at| (tenants[*at].held, tenants[*at].turn)) {
-        if tenants[next].held >= free {
+        if tenants[next].held >= free || claimed.put_aside >= MOST_PUT_ASIDE {
             break;
         }
         let taken = tx.isolated(|tx| take(tx, &tenants[next].tenant, places, lease, now))?;
@@ -339,7 +342,7 @@ fn receiver(row: &Row<'_>) -> Result<(String, String)> {
     Ok((row.get("tenant_id")?, row.get("url")?))
 }
 
-/// Where a delivery goes, which never changes.
+/// Where a delivery goes: while it is under way, that does not change.
 fn receiver_of(tx: &mut Tx<'_>, id: &str) -> Result<Option<(String, String)>> {
     let sql = "SELECT tenant_id, url FROM deliveries WHERE id = $1";
     tx.query_opt(sql, params![id], receiver)

@@ -171,7 +171,8 @@ pub fn signing(
     })
 }
 
-/// Changes a stored webhook. One that is made active is so in good standing, and what was held back for it is owed again.
+/// Changes a stored webhook. One that is made active is so in good standing, as one at another URL is, and what was held back
+/// for it is owed again.
 ///
 /// # Errors
 /// What the engine refuses.
@@ -208,7 +209,10 @@ pub fn update(
     }
     let describe = change.description.is_some();
     tx.execute_one(
-        "UPDATE webhook_endpoints SET url = COALESCE($3, url), active = COALESCE($4, active),
+        "UPDATE webhook_endpoints SET
+           failing_since = CASE WHEN COALESCE($3, url) = url THEN failing_since END,
+           last_failure_at = CASE WHEN COALESCE($3, url) = url THEN last_failure_at END,
+           url = COALESCE($3, url), active = COALESCE($4, active),
            secret_id = COALESCE($5, secret_id), description = CASE WHEN $6 = 1 THEN $7 ELSE description END,
            events = COALESCE($8, events), updated_at = $9
          WHERE tenant_id = $1 AND id = $2",

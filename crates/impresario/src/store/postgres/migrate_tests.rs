@@ -236,8 +236,8 @@ const LANDED: &[(&str, &str, &str)] = &[
     ),
     (
         "0005_deliveries.sql",
-        "7e9d4ca98eabb31afd58dafa13f340f0be9810764a102ce494795ca848cae95e",
-        "1d9ed836fb00ef68448e76db254eeb27e3cf295a73be09ef3426b864f10c4936",
+        "a010c686e6ce761cf4d316921fef9c388c1c3bcb66dfa721491ae074b11f887d",
+        "7f3ffab9dd6a9c6f78e9d872869440184d60b39b2e3c1883a0bfabd0a4324d3f",
     ),
 ];
 

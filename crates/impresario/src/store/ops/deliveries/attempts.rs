@@ -67,7 +67,9 @@ pub enum Recorded {
 /// The stored webhook that a delivery goes to.
 struct Endpoint {
     id: EndpointId,
+    url: String,
     active: bool,
+    updated_at: Timestamp,
     failing_since: Option<Timestamp>,
     last_failure_at: Option<Timestamp>,
 }
@@ -98,7 +100,16 @@ pub fn record(
         refresh(tx, &tenant, &url, now, false)?;
         return Ok(Recorded::NotHeld);
     };
+    let mut after = after;
     let disabled = match &whose {
+        // It was on its way when its owner changed the webhook: it tells of what that was before. One that said it was gone
+        // is asked once more.
+        Whose::Endpoint(endpoint) if endpoint.url != url || attempt.at < endpoint.updated_at => {
+            if after == AfterAttempt::Gone && !ping {
+                after = AfterAttempt::Retry(now);
+            }
+            None
+        }
         Whose::Endpoint(endpoint) => note(tx, endpoint, &attempt, after, now)?,
         Whose::Job | Whose::Deleted => None,
     };
@@ -114,11 +125,12 @@ pub fn record(
         (AfterAttempt::Retry(at), _) => ("pending", Some(at), None, None),
         (AfterAttempt::Gone, _) => ("failed", None, Some(now), Some(standing::GONE)),
     };
+    let held_back = (status == "pending" && next.is_none()).then_some(now);
     tx.execute_one(
-        "UPDATE deliveries SET status = $2, next_attempt_at = $3, completed_at = $4, reason = $5,
+        "UPDATE deliveries SET status = $2, next_attempt_at = $3, completed_at = $4, reason = $5, held_back_at = $6,
            attempts = attempts + 1, lease_token = NULL, lease_until = NULL
          WHERE id = $1",
-        params![id, status, next, completed, reason],
+        params![id, status, next, completed, reason, held_back],
     )?;
     if !attempt.not_sent {
         let sql = "UPDATE delivery_receivers SET failing = $3 WHERE tenant_id = $1 AND url = $2";
@@ -161,11 +173,14 @@ fn whose(
     if after != AfterAttempt::Delivered {
         lock::rows(tx, "webhook_endpoints WHERE id = $1", params![endpoint])?;
     }
-    let sql = "SELECT active, failing_since, last_failure_at FROM webhook_endpoints WHERE id = $1";
+    let sql =
+        "SELECT url, active, updated_at, failing_since, last_failure_at FROM webhook_endpoints WHERE id = $1";
     let found = tx.query_opt(sql, params![endpoint], |row| {
         Ok(Endpoint {
             id: endpoint,
+            url: row.get("url")?,
             active: row.get("active")?,
+            updated_at: row.get("updated_at")?,
             failing_since: row.get("failing_since")?,
             last_failure_at: row.get("last_failure_at")?,
         })
@@ -218,11 +233,9 @@ fn in_a_row_since(endpoint: &Endpoint, now: Timestamp) -> Timestamp {
     let (Some(since), Some(last)) = (endpoint.failing_since, endpoint.last_failure_at) else {
         return now;
     };
-    let gap = now.duration_since(last);
-    if gap > LONGEST_GAP || last > now || since > last {
-        return now;
-    }
-    since
+    // Either way: clocks of two nodes are a little apart, and one that was set is far.
+    let gap = now.duration_since(last).abs();
+    if gap > LONGEST_GAP { now } else { since }
 }
 
 #[cfg(test)]
@@ -236,7 +249,9 @@ mod tests {
         let since = |since: Option<i64>, last: Option<i64>, now: i64| {
             let endpoint = Endpoint {
                 id: EndpointId(uuid::Uuid::nil()),
+                url: String::new(),
                 active: true,
+                updated_at: at(0),
                 failing_since: since.map(|hours| at(hours * hour)),
                 last_failure_at: last.map(|hours| at(hours * hour)),
             };
@@ -246,6 +261,7 @@ mod tests {
         assert_eq!(since(Some(0), Some(1), 30), 0);
         assert_eq!(since(Some(0), Some(1), 49), 0);
         assert_eq!(since(Some(0), Some(1), 50), 50, "nothing was tried for two days");
+        assert_eq!(since(Some(0), Some(31), 30), 0, "by another node's clock");
         assert_eq!(since(Some(0), Some(100_000), 5), 5, "the clock was ahead");
         assert_eq!(since(Some(0), Some(1), 87_600), 87_600, "the clock is ahead");
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{lock, refresh};
+use super::{lock, refresh, standing};
 use crate::{
     domain::{EndpointId, TenantId},
     store::{
@@ -16,14 +16,22 @@ use crate::{
     },
 };
 
-/// A stored webhook that is active again, and for which something may be held back.
+/// A stored webhook that is active again, and for which something may be held back: the next after one, round and round,
+/// so that none with much of it keeps the others waiting.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn resuming(tx: &mut Tx<'_>) -> Result<Option<(TenantId, EndpointId)>> {
-    let sql = "SELECT id, tenant_id FROM webhook_endpoints WHERE resuming = 1 ORDER BY id LIMIT 1";
-    tx.query_opt(sql, &[], |row| Ok((row.get("tenant_id")?, row.get("id")?)))
+pub fn resuming(tx: &mut Tx<'_>, after: Option<EndpointId>) -> Result<Option<(TenantId, EndpointId)>> {
+    let sql = "SELECT id, tenant_id FROM webhook_endpoints WHERE resuming = 1
+               ORDER BY CASE WHEN id > $1 THEN 0 ELSE 1 END, id LIMIT 1";
+    let after = after.map(|id| id.to_string()).unwrap_or_default();
+    tx.query_opt(sql, params![after], |row| {
+        Ok((row.get("tenant_id")?, row.get("id")?))
+    })
 }
+
+/// What is held back.
+const HELD_BACK: &str = "status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL";
 
 /// Makes due what was held back for it: at most `limit`, oldest first. How many.
 ///
@@ -36,11 +44,11 @@ pub fn resume(
     limit: u32,
 ) -> Result<u64> {
     let tenant = tenant.to_string();
-    let sql = "SELECT id, url FROM deliveries
-               WHERE webhook_endpoint_id = $1 AND status = 'pending' AND lease_token IS NULL
-                 AND next_attempt_at IS NULL
-               ORDER BY created_at, id LIMIT $2";
-    let held = tx.query(sql, params![endpoint, limit], |row| {
+    let sql = format!(
+        "SELECT id, url FROM deliveries WHERE webhook_endpoint_id = $1 AND {HELD_BACK}
+         ORDER BY created_at, id LIMIT $2"
+    );
+    let held = tx.query(&sql, params![endpoint, limit], |row| {
         Ok((row.get::<String>("id")?, row.get::<String>("url")?))
     })?;
     let urls: BTreeSet<&String> = held.iter().map(|(_, url)| url).collect();
@@ -50,9 +58,8 @@ pub fn resume(
     let ids: Vec<&String> = held.iter().map(|(id, _)| id).collect();
     let item = tx.dialect().texts_of("$1");
     let sql = format!(
-        "UPDATE deliveries SET next_attempt_at = $2, reason = NULL
-         WHERE id IN (SELECT item.value FROM {item}) AND status = 'pending' AND lease_token IS NULL
-           AND next_attempt_at IS NULL"
+        "UPDATE deliveries SET next_attempt_at = $2, reason = NULL, held_back_at = NULL
+         WHERE id IN (SELECT item.value FROM {item}) AND {HELD_BACK}"
     );
     let resumed = tx.execute(&sql, params![Json(&ids), now])?;
     for url in &urls {
@@ -61,22 +68,70 @@ pub fn resume(
     // Whoever holds something back, or makes the webhook inactive again, has the webhook's row meanwhile: what they have done is to be seen
     // after this wait.
     locks::rows(tx, "webhook_endpoints WHERE id = $1", params![endpoint])?;
-    tx.execute(
+    let sql = format!(
         "UPDATE webhook_endpoints SET resuming = 0
-         WHERE id = $1 AND NOT EXISTS (
-           SELECT 1 FROM deliveries WHERE webhook_endpoint_id = $1 AND status = 'pending' AND lease_token IS NULL
-             AND next_attempt_at IS NULL)",
-        params![endpoint],
-    )?;
+         WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM deliveries WHERE webhook_endpoint_id = $1 AND {HELD_BACK})"
+    );
+    tx.execute(&sql, params![endpoint])?;
     Ok(resumed)
 }
 
-/// What is old: what ended before `$1`, and what is held back and was made before it.
+/// What is old: what ended before `$1`, and what has been held back since before it.
 const OLD: [&str; 2] = [
     "completed_at < $1 ORDER BY completed_at, id",
-    "status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL AND created_at < $1
-     ORDER BY created_at, id",
+    "status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL AND held_back_at < $1
+     ORDER BY held_back_at, id",
 ];
+
+/// Something is held back for it, and nobody is about to make that due: because it is gone, or although it is active.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stray {
+    /// The stored webhook.
+    pub endpoint: EndpointId,
+    /// Whether it is there.
+    pub exists: bool,
+}
+
+/// The stored webhooks of which that is so. A step of an index for each for which something is held back.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn strays(tx: &mut Tx<'_>) -> Result<Vec<Stray>> {
+    let sql = format!(
+        "WITH RECURSIVE held (id) AS (
+           SELECT MIN(webhook_endpoint_id) FROM deliveries WHERE {HELD_BACK}
+           UNION ALL
+           SELECT (SELECT MIN(webhook_endpoint_id) FROM deliveries WHERE {HELD_BACK} AND webhook_endpoint_id > h.id)
+           FROM held h WHERE h.id IS NOT NULL)
+         SELECT h.id, w.active FROM held h LEFT JOIN webhook_endpoints w ON w.id = h.id
+         WHERE h.id IS NOT NULL AND (w.id IS NULL OR (w.active = 1 AND w.resuming = 0))"
+    );
+    tx.query(&sql, &[], |row| {
+        Ok(Stray {
+            endpoint: row.get("id")?,
+            exists: row.get::<Option<bool>>("active")?.is_some(),
+        })
+    })
+}
+
+/// Gives up what is held back for one that is gone, at most `limit` of it, or has it made due. How many were given up.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn settle(tx: &mut Tx<'_>, stray: Stray, now: Timestamp, limit: u32) -> Result<u64> {
+    if stray.exists {
+        let sql = "UPDATE webhook_endpoints SET resuming = 1 WHERE id = $1 AND active = 1";
+        tx.execute(sql, params![stray.endpoint])?;
+        return Ok(0);
+    }
+    let sql = format!(
+        "UPDATE deliveries SET status = 'failed', completed_at = $2, reason = $3, held_back_at = NULL
+         WHERE id IN (SELECT id FROM deliveries WHERE webhook_endpoint_id = $1 AND {HELD_BACK}
+                      ORDER BY created_at, id LIMIT $4{})",
+        tx.dialect().claim()
+    );
+    tx.execute(&sql, params![stray.endpoint, now, standing::DELETED, limit])
+}
 
 /// Whether there is a delivery to prune.
 ///

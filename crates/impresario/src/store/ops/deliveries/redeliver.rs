@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 
 use super::{lock, receiver_of, refresh};
-use crate::domain::{DeliveryId, EndpointId, TenantId};
+use crate::domain::{DeliveryId, EndpointId, PING, TenantId};
 use crate::store::{
     error::Result,
     tx::{Tx, params},
@@ -36,11 +36,22 @@ pub fn redeliver(
     now: impl FnOnce() -> Timestamp,
 ) -> Result<RedeliverOutcome> {
     let owner = tenant.to_string();
-    let receiver = receiver_of(tx, &id.to_string())?.filter(|(of, _)| *of == owner);
-    let Some((_, url)) = receiver else {
+    let place = |tx: &mut Tx<'_>| -> Result<Option<String>> {
+        let found = receiver_of(tx, &id.to_string())?.filter(|(of, _)| *of == owner);
+        Ok(found.map(|(_, url)| url))
+    };
+    let Some(mut url) = place(tx)? else {
         return Ok(RedeliverOutcome::Unknown);
     };
-    lock(tx, &owner, &url)?;
+    // It may move to another receiver until the one it is at is locked.
+    loop {
+        lock(tx, &owner, &url)?;
+        match place(tx)? {
+            None => return Ok(RedeliverOutcome::Unknown),
+            Some(found) if found == url => break,
+            Some(found) => url = found,
+        }
+    }
     let now = now();
     let (outcome, moved) = make_due(tx, id, now)?;
     refresh(tx, &owner, &url, now, false)?;
@@ -52,15 +63,18 @@ pub fn redeliver(
 
 /// What became of it, and where its stored webhook is.
 fn make_due(tx: &mut Tx<'_>, id: DeliveryId, now: Timestamp) -> Result<(RedeliverOutcome, Option<String>)> {
-    let sql = "SELECT d.webhook_endpoint_id, d.lease_token, w.active, w.url FROM deliveries d
+    let sql = "SELECT d.webhook_endpoint_id, d.lease_token, d.event, w.active, w.url
+               FROM deliveries d
                LEFT JOIN webhook_endpoints w ON w.id = d.webhook_endpoint_id AND w.tenant_id = d.tenant_id
                WHERE d.id = $1";
     type Found = (Option<EndpointId>, Option<String>, Option<bool>, Option<String>);
     let found = tx.query_opt(sql, params![id], |row| -> Result<Found> {
+        let (event, active): (String, Option<bool>) = (row.get("event")?, row.get("active")?);
         Ok((
             row.get("webhook_endpoint_id")?,
             row.get("lease_token")?,
-            row.get("active")?,
+            // A ping goes to one that is not active as well.
+            active.map(|active| active || event == PING),
             row.get("url")?,
         ))
     })?;
@@ -79,8 +93,8 @@ fn make_due(tx: &mut Tx<'_>, id: DeliveryId, now: Timestamp) -> Result<(Redelive
         "UPDATE deliveries SET
            earlier_attempts = attempts,
            next_attempt_at = CASE WHEN status = 'pending' AND next_attempt_at < $2 THEN next_attempt_at ELSE $2 END,
-           status = 'pending', completed_at = NULL, reason = NULL, url = COALESCE($3, url)
-         WHERE id = $1",
+           status = 'pending', completed_at = NULL, reason = NULL, held_back_at = NULL, url = COALESCE($3, url)
+         WHERE id = $1 AND lease_token IS NULL",
         params![id, now, url.clone()],
     )?;
     match due {

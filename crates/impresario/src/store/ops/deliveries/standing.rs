@@ -81,7 +81,11 @@ pub(super) fn put_aside(
     let (set, those, given) = match &seen {
         Standing::Open => return Ok(()),
         Standing::Moved(to) => ("url = $6", "TRUE", to.as_str()),
-        Standing::Inactive => ("next_attempt_at = NULL, reason = $6", "event <> 'ping'", INACTIVE),
+        Standing::Inactive => (
+            "next_attempt_at = NULL, held_back_at = $4, reason = $6",
+            "event <> 'ping'",
+            INACTIVE,
+        ),
         Standing::Deleted => (
             "status = 'failed', next_attempt_at = NULL, completed_at = $4, reason = $6",
             "TRUE",

@@ -121,6 +121,10 @@ impl Outbox {
             ),
         );
         assert_eq!(rows, owed);
+        let held = "SELECT COUNT(*) FROM deliveries d
+                    JOIN webhook_endpoints w ON w.id = d.webhook_endpoint_id AND w.active = 1 AND w.resuming = 0
+                    WHERE d.status = 'pending' AND d.lease_token IS NULL AND d.next_attempt_at IS NULL";
+        assert_eq!(self.db.count(held), 0, "held back though its endpoint is active");
     }
 }
 

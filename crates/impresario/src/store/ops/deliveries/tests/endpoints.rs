@@ -84,7 +84,7 @@ impl Stage {
     }
 
     fn resume(&self, now: i64, limit: u32) -> Option<u64> {
-        let endpoint = self.outbox.db.run(resuming)?;
+        let endpoint = self.outbox.db.run(|tx| resuming(tx, None))?;
         let resumed = self.outbox.db.run(|tx| resume(tx, endpoint, at(now), limit));
         self.outbox.check();
         Some(resumed)
@@ -100,10 +100,13 @@ impl Stage {
         })
     }
 
-    /// A single one of what is due.
+    /// A single one of what is due, once others have been put aside that were to be.
     fn one(&self, now: i64) -> DueDelivery {
         let lanes = [places(1), Places { free: 1, ..FAILING }];
-        let mut found = lanes.into_iter().map(|places| self.outbox.take(places, now));
+        let mut found = lanes
+            .repeat(3)
+            .into_iter()
+            .map(|places| self.outbox.take(places, now));
         found.find(|found| !found.is_empty()).unwrap().remove(0)
     }
 
@@ -296,6 +299,109 @@ fn what_it_is_owed_goes_to_where_it_is_now_and_nowhere_once_it_is_deleted() {
 }
 
 #[test]
+fn what_was_under_way_when_it_moved_or_was_changed_says_nothing_of_what_it_is_now() {
+    let stage = Stage::new();
+    stage.owe(4);
+    let claimed = stage.outbox.take(PLACES, 1);
+    assert_eq!(claimed.len(), 2);
+    stage.change(
+        EndpointChange {
+            url: Some("https://b.example/".to_owned()),
+            ..EndpointChange::default()
+        },
+        2,
+    );
+    assert_eq!(
+        stage.outbox.recorded(&claimed[0], AfterAttempt::Gone, 3),
+        Recorded::Done
+    );
+    assert!(stage.outbox.record(&claimed[1], AfterAttempt::Retry(at(9)), 3));
+    let shown = stage.shown();
+    assert_eq!((shown.active, shown.health), (true, Health::default()));
+    stage.outbox.check();
+    // The one that was told that nobody is there any more goes to where it is now.
+    assert_eq!(stage.outbox.take(FAILING, 4).len(), 0, "they move first");
+    let moved = stage.outbox.take(PLACES, 4);
+    assert!(
+        moved.iter().all(|one| one.url == "https://b.example/"),
+        "{moved:?}"
+    );
+    assert!(stage.outbox.record(&moved[0], AfterAttempt::Retry(at(99)), 5));
+    assert_eq!(stage.shown().health.failing_since, Some(at(5)));
+
+    // Begun before its owner made it active again, and ended after that.
+    stage.set_active(true, 10);
+    let attempt = AttemptRecord {
+        at: at(9),
+        status: Some(410),
+        latency_ms: 1,
+        error: Some(("status".to_owned(), "answered 410".to_owned())),
+        excerpt: None,
+        not_sent: false,
+    };
+    let recorded = stage
+        .outbox
+        .db
+        .run(|tx| record(tx, (moved[1].id, "token"), attempt, AfterAttempt::Gone, at(11)));
+    assert_eq!(recorded, Recorded::Done);
+    assert!(stage.shown().active);
+    // At another URL it begins anew, at the same one it does not.
+    for (url, since) in [("https://b.example/", Some(at(20))), (A, None)] {
+        let claimed = stage.one(20);
+        assert!(stage.outbox.record(&claimed, AfterAttempt::Retry(at(20)), 20));
+        stage.change(
+            EndpointChange {
+                url: Some(url.to_owned()),
+                ..EndpointChange::default()
+            },
+            20,
+        );
+        assert_eq!(stage.shown().health.failing_since, since, "{url}");
+    }
+}
+
+#[test]
+fn what_is_held_back_for_one_that_is_deleted_is_given_up_and_what_nobody_makes_due_is_found() {
+    let stage = Stage::new();
+    stage.owe(5);
+    stage.set_active(false, 1);
+    assert_eq!(stage.outbox.claim(2).len(), 0);
+    assert_eq!(stage.outbox.db.run(strays), []);
+    // As a program that knows nothing of it would do.
+    stage
+        .outbox
+        .db
+        .sql("UPDATE webhook_endpoints SET active = 1", &[]);
+    let found = stage.outbox.db.run(strays);
+    let exists = Stray {
+        endpoint: stage.endpoint,
+        exists: true,
+    };
+    assert_eq!(found, [exists]);
+    assert_eq!(stage.outbox.db.run(|tx| settle(tx, exists, at(3), 2)), 0);
+    assert_eq!(stage.outbox.db.run(strays), []);
+    assert_eq!(stage.resume(3, 2), Some(2));
+    // Gone, with a part of it made due.
+    assert!(
+        stage
+            .outbox
+            .db
+            .run(|tx| webhooks::delete(tx, stage.tenant, stage.endpoint))
+    );
+    let gone = Stray {
+        endpoint: stage.endpoint,
+        exists: false,
+    };
+    let settled = || stage.outbox.db.run(|tx| settle(tx, gone, at(4), 2));
+    assert_eq!(stage.outbox.db.run(strays), [gone]);
+    assert_eq!((settled(), settled()), (2, 1));
+    assert_eq!(stage.outbox.db.run(strays), []);
+    assert_eq!(stage.outbox.claim(5).len(), 0);
+    assert_eq!(stage.stand(), [one("failed", Some(standing::DELETED), 5)]);
+    stage.outbox.check();
+}
+
+#[test]
 fn a_ping_goes_to_one_that_is_not_active_once_and_says_whether_it_is_well() {
     let (stage, ids) = (Stage::new(), Ids::seeded(3));
     stage.set_active(false, 1);
@@ -412,9 +518,9 @@ fn what_is_old_goes_in_batches_and_what_is_owed_stays_however_old_it_is() {
     assert_eq!((prune(11), deliveries()), (3, 4));
     assert_eq!((prune(11), prune(11), deliveries()), (2, 0, 2));
     assert_eq!(stage.outbox.db.count("SELECT COUNT(*) FROM delivery_attempts"), 0);
-    // Held back for longer than anything is kept.
+    // Held back for longer than anything is kept, however old it was before.
     stage.set_active(false, 20);
     assert_eq!(stage.outbox.claim(20).len(), 0);
-    assert_eq!((prune(0), prune(1), deliveries()), (0, 2, 0));
+    assert_eq!((prune(20), prune(21), deliveries()), (0, 2, 0));
     stage.outbox.check();
 }
