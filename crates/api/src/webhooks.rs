@@ -227,6 +227,10 @@ pub struct ListDeliveries {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Id")]
     pub webhook_endpoint_id: Option<String>,
+    /// Only those that stand like this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "DeliveryStatus")]
+    pub status: Option<String>,
     /// How many, 1 to 200; default 50.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "u32", range(min = 1, max = 200), example = 50, extend("default" = 50))]

@@ -67,6 +67,8 @@ CREATE INDEX deliveries_held_back ON deliveries (webhook_endpoint_id, created_at
   WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL;
 CREATE INDEX deliveries_held_back_by_age ON deliveries (held_back_at, id)
   WHERE status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL;
+-- What somebody looks for among many that arrived.
+CREATE INDEX deliveries_undelivered ON deliveries (tenant_id, created_at, id) WHERE status <> 'delivered';
 CREATE INDEX deliveries_ended ON deliveries (completed_at, id) WHERE completed_at IS NOT NULL;
 
 -- Whether the newest attempt failed: such receivers have places of their own, so that those which hang leave the others room.

@@ -15,6 +15,12 @@ use crate::{
     },
 };
 
+const STATUSES: [(&str, &str); 3] = [
+    ("pending", "pending"),
+    ("delivered", "delivered"),
+    ("failed", "failed"),
+];
+
 /// What is owed to whom, and how the attempts went.
 pub(super) async fn deliveries(
     State(app): State<Arc<App>>,
@@ -26,6 +32,7 @@ pub(super) async fn deliveries(
         job: input.optional_uuid("job_id").map(JobId),
         schedule: input.optional_uuid("schedule_id").map(ScheduleId),
         endpoint: input.optional_uuid("webhook_endpoint_id").map(EndpointId),
+        status: input.optional_choice("status", &STATUSES),
     };
     let after = page::cursor(&mut input);
     let limit = page::limit(&mut input, "limit", 50, 200);

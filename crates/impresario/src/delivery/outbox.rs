@@ -136,17 +136,16 @@ pub async fn run(app: &Arc<App>, tasks: &TaskTracker, shutdown: &CancellationTok
 async fn tick(app: &Arc<App>, tasks: &TaskTracker) -> store::Result<Next> {
     let (mut claimed, mut next) = (0, None);
     for lane in [Lane::Sound, Lane::Failing] {
-        let due = next_due(app, lane).await?;
-        if due.is_some_and(|due| due <= app.clock.now()) {
-            claimed += claim(app, tasks, lane).await?;
+        match next_due(app, lane).await? {
+            Some(due) if due <= app.clock.now() => claimed += claim(app, tasks, lane).await?,
+            later => next = next.into_iter().chain(later).min(),
         }
-        next = next.into_iter().chain(due).min();
     }
     Ok(match next {
         _ if claimed > 0 => Next::Now,
-        Some(next) if next > app.clock.now() => Next::At(next),
+        Some(next) => Next::At(next),
         // Nothing, or what is due cannot have a place: the end of what has one rings again.
-        _ => Next::Idle,
+        None => Next::Idle,
     })
 }
 

@@ -135,6 +135,19 @@ fn a_ping_is_signed_and_sent_once_and_says_how_it_went() {
     stage.ping();
     assert_eq!(stage.shown()["failing_since"], json!(null));
 
+    let listed = |status: &str| {
+        let found = stage.client.ok("webhooks/deliveries", json!({"status": status}));
+        found["deliveries"].as_array().unwrap().len()
+    };
+    assert_eq!(["delivered", "failed", "pending"].map(listed), [2, 1, 0]);
+    let error = stage
+        .client
+        .refused("webhooks/deliveries", json!({"status": "lost"}), 400);
+    assert!(
+        error.to_string().contains("pending, delivered, failed"),
+        "{error}"
+    );
+
     let error = stage.client.refused("webhooks/test", json!({}), 400);
     assert_eq!(error["data"]["issues"][0]["path"], json!(["id"]), "{error}");
     // To hear of pings is not a thing to subscribe to.

@@ -46,7 +46,10 @@ fn one_dead_receiver_among_a_thousand_delays_none_of_the_others() {
         );
         let attempts = |one: &Value| one["attempts"].as_u64().unwrap();
         let ended: u64 = owed["deliveries"].as_array().unwrap().iter().map(attempts).sum();
-        assert!(asked as u64 <= 2 + ended, "{asked} attempts, {ended} of them ended");
+        assert!(
+            asked as u64 <= 2 + ended,
+            "{asked} attempts, {ended} of them ended"
+        );
     };
     for pinged in wells.chunks(ENDPOINTS) {
         for (client, id) in pinged {

@@ -33,6 +33,9 @@ pub(in crate::cli) struct DeliveriesOptions {
     /// Only those that go to this webhook
     #[arg(long, value_name = "ID")]
     endpoint: Option<String>,
+    /// Only those that are pending, delivered or failed
+    #[arg(long, value_name = "STATUS", value_parser = ["pending", "delivered", "failed"])]
+    status: Option<String>,
     #[command(flatten)]
     page: PageFlags,
     #[command(flatten)]
@@ -45,6 +48,7 @@ pub(super) async fn list(options: DeliveriesOptions) -> anyhow::Result<()> {
         job_id: options.job,
         schedule_id: options.schedule,
         webhook_endpoint_id: options.endpoint,
+        status: options.status,
         ..ListDeliveries::default()
     };
     let answer = remote::pages(&client, &question, DELIVERIES, options.page).await?;

@@ -75,7 +75,7 @@ pub(super) enum WebhooksCommand {
     /// List deliveries, newest first, each with how its newest attempt went
     #[command(
         after_help = "Examples:\n  impresario webhooks deliveries --job 019e2a35-1f4e-7c11-9d0a-6b1f0b7a3c58\n  \
-                      impresario webhooks deliveries --all --json | jq '.deliveries[] | select(.status == \"failed\")'"
+                      impresario webhooks deliveries --status failed --all"
     )]
     Deliveries(DeliveriesOptions),
     /// Send a delivery again, now, with the same webhook-id and body

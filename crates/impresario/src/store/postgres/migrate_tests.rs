@@ -236,8 +236,8 @@ const LANDED: &[(&str, &str, &str)] = &[
     ),
     (
         "0005_deliveries.sql",
-        "a010c686e6ce761cf4d316921fef9c388c1c3bcb66dfa721491ae074b11f887d",
-        "7f3ffab9dd6a9c6f78e9d872869440184d60b39b2e3c1883a0bfabd0a4324d3f",
+        "255b7282b8294edd48bdecb6ac4a21405956f3330daeac713e9b7966bf5790b9",
+        "5753ba489dfee3841087fe231b38a590c0fb2c03b9ec9270623fb692c562c5f0",
     ),
 ];
 

@@ -75,6 +75,8 @@ pub struct DeliveryFilter {
     pub schedule: Option<ScheduleId>,
     /// That go to this stored webhook.
     pub endpoint: Option<EndpointId>,
+    /// That stand like this: `pending`, `delivered` or `failed`.
+    pub status: Option<&'static str>,
 }
 
 /// The newest deliveries of a tenant, at most `limit`.
@@ -137,6 +139,14 @@ fn without_logs(
     .and("d.job_id = ?", filter.job.map(|id| [id.into()]))
     .and("d.schedule_id = ?", filter.schedule.map(|id| [id.into()]))
     .and("d.webhook_endpoint_id = ?", filter.endpoint.map(|id| [id.into()]))
+    // The second half is for the index of what did not arrive.
+    .and(
+        match filter.status {
+            Some("delivered") => "d.status = ?",
+            _ => "d.status = ? AND d.status <> 'delivered'",
+        },
+        filter.status.map(|status| [status.into()]),
+    )
     .after("(d.created_at, d.id) < (?, ?)", after)
     .run(
         tx,

@@ -389,7 +389,25 @@ fn the_deliveries_of_a_job_a_schedule_or_an_endpoint_are_found_without_the_other
         endpoint: Some(endpoint),
         ..all
     };
-    for (filter, count) in [(of_job, 0), (of_schedule, 1), (of_endpoint, 1)] {
+    outbox.owe(tenant, "https://b.example/", (1, "failed", 0));
+    let sql = "UPDATE deliveries SET webhook_endpoint_id = $1, schedule_id = $2 WHERE status = 'failed'";
+    outbox.db.sql(sql, params![endpoint, schedule]);
+    let failed = DeliveryFilter {
+        status: Some("failed"),
+        ..all
+    };
+    let failed_of_endpoint = DeliveryFilter {
+        status: Some("failed"),
+        ..of_endpoint
+    };
+    let filters = [
+        (of_job, 0),
+        (of_schedule, 2),
+        (of_endpoint, 2),
+        (failed, 1),
+        (failed_of_endpoint, 1),
+    ];
+    for (filter, count) in filters {
         let (found, work) = outbox.db.work(|tx| list(tx, tenant, filter, None, 50));
         assert_eq!(found.len(), count);
         assert!(
