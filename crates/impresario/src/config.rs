@@ -65,7 +65,7 @@ pub struct Settings {
     pub requests_per_second: u32,
     /// How many requests a key that has made none for a while may make at once, 1 to 100,000. Default 200.
     pub request_burst: u32,
-    /// How many attempts to deliver a callback this node makes at once, 2 to 10,000; half of them at the most go to
+    /// How many attempts to deliver a callback this node makes at once, 4 to 10,000; half of them at the most go to
     /// receivers that are failing. Default 256.
     pub deliveries_at_once: usize,
     /// How many days a delivery is kept after its end, with its attempts, up to 3,650; 0 keeps them for good. Default 30.
@@ -161,7 +161,7 @@ pub struct ServeFlags {
     /// How many requests a key that has rested may make at once, 1 to 100000 [default: 200]
     #[arg(long, value_name = "N")]
     pub request_burst: Option<u32>,
-    /// How many attempts to deliver a callback are made at once, 2 to 10000 [default: 256]
+    /// How many attempts to deliver a callback are made at once, 4 to 10000 [default: 256]
     #[arg(long, value_name = "N")]
     pub deliveries_at_once: Option<usize>,
     /// How many days deliveries and their attempts are kept, 0 to 3650; 0 keeps them for good [default: 30]
@@ -277,7 +277,7 @@ impl Settings {
                 .whole("request_burst", 1..=100_000)?
                 .unwrap_or(default.request_burst),
             deliveries_at_once: sources
-                .whole("deliveries_at_once", 2..=10_000)?
+                .whole("deliveries_at_once", 4..=10_000)?
                 .unwrap_or(default.deliveries_at_once),
             keep_deliveries_days: sources
                 .whole("keep_deliveries_days", 0..=3_650)?

@@ -3,18 +3,22 @@ ALTER TABLE webhook_endpoints ADD COLUMN failing_since INTEGER;
 ALTER TABLE webhook_endpoints ADD COLUMN last_failure_at INTEGER;
 ALTER TABLE webhook_endpoints ADD COLUMN disabled_at INTEGER;
 ALTER TABLE webhook_endpoints ADD COLUMN disabled_reason TEXT;
+-- Counts its moves and its returns: what was on its way before says nothing of what it is now.
+ALTER TABLE webhook_endpoints ADD COLUMN revision INTEGER NOT NULL DEFAULT 0;
 -- Whether it was made active again and deliveries that were held back for it are still to be made due.
 ALTER TABLE webhook_endpoints ADD COLUMN resuming INTEGER NOT NULL DEFAULT 0 CHECK (resuming IN (0, 1));
 CREATE INDEX webhook_endpoints_resuming ON webhook_endpoints (id) WHERE resuming = 1;
 CREATE INDEX webhook_endpoints_disabled ON webhook_endpoints (id) WHERE disabled_at IS NOT NULL;
 
--- The secrets that a stored webhook had before, which sign beside the one it has now until then.
+-- The secrets that a stored webhook had before: until then they sign beside the one it has now, and some time later they are
+-- removed. No reference to the webhook, which may be deleted before that.
 CREATE TABLE webhook_old_secrets (
-  webhook_endpoint_id TEXT NOT NULL REFERENCES webhook_endpoints (id) ON DELETE CASCADE,
+  webhook_endpoint_id TEXT NOT NULL,
   secret_id           TEXT NOT NULL REFERENCES secrets (id),
   valid_until         INTEGER NOT NULL,
   PRIMARY KEY (webhook_endpoint_id, secret_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX webhook_old_secrets_by_end ON webhook_old_secrets (valid_until);
 CREATE INDEX webhook_old_secrets_by_secret ON webhook_old_secrets (secret_id);
 
 -- A ping tells of neither a job nor a schedule: the check changes, which takes a new table.

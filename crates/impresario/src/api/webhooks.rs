@@ -21,7 +21,7 @@ use crate::{
 const MOST_ENDPOINTS: u32 = 50;
 const DESCRIPTION: std::ops::RangeInclusive<usize> = 0..=1000;
 /// How long a secret that was replaced signs as well, in seconds: up to 30 days.
-const GRACE: std::ops::RangeInclusive<i64> = 0..=2_592_000;
+const GRACE: std::ops::RangeInclusive<i64> = 0..=webhooks::LONGEST_GRACE.as_secs();
 const DEFAULT_GRACE: i64 = 86_400;
 const EVENT: std::ops::RangeInclusive<usize> = 1..=100;
 
@@ -280,9 +280,12 @@ pub(super) async fn delete(
     input: Fields,
 ) -> Result<Response, ApiError> {
     let id: EndpointId = input.only_id()?;
+    let now = app.clock.now();
     if !app
         .store
-        .write("delete_webhook", move |tx| webhooks::delete(tx, tenant.0, id))
+        .write("delete_webhook", move |tx| {
+            webhooks::delete(tx, tenant.0, id, now)
+        })
         .await?
     {
         return Err(not_found(id));

@@ -15,7 +15,10 @@ use crate::{
     background::{self, Next, Signals},
     domain::EndpointId,
     metrics::Count,
-    store::{self, ops::deliveries},
+    store::{
+        self,
+        ops::{deliveries, webhooks},
+    },
 };
 
 /// Deliveries in one transaction.
@@ -45,6 +48,8 @@ struct State {
     pruning: Pruning,
     /// The endpoint that was served last.
     resumed: Option<EndpointId>,
+    /// Whether this process has found something old before.
+    has_pruned: bool,
     /// When there were last no strays.
     no_strays: Option<Instant>,
 }
@@ -168,7 +173,21 @@ async fn prune(app: &App, state: &Mutex<State>) -> store::Result<bool> {
         .read_now("any_old_delivery", move |tx| deliveries::any_old(tx, before))
         .await?;
     if !any {
+        let forgotten = forget(app, now).await?;
         lock(state).pruning.rest(at);
+        return Ok(forgotten);
+    }
+    let first = !std::mem::replace(&mut lock(state).has_pruned, true);
+    if first
+        && app
+            .store
+            .read_now("all_old", move |tx| deliveries::all_old(tx, before))
+            .await?
+    {
+        tracing::warn!(
+            "everything that was delivered would be old by this clock: nothing is pruned for an hour"
+        );
+        lock(state).pruning.rests_until = Some(at + STEP);
         return Ok(false);
     }
     let pruned = app
@@ -177,6 +196,20 @@ async fn prune(app: &App, state: &Mutex<State>) -> store::Result<bool> {
         .await?;
     app.metrics.add(Count::Pruned, pruned);
     Ok(pruned > 0)
+}
+
+/// Removes a batch of the secrets that signed for the last time an hour ago, and whose deliveries have gone.
+async fn forget(app: &App, now: Timestamp) -> store::Result<bool> {
+    let Ok(before) = now.checked_sub(SignedDuration::from_hours(1)) else {
+        return Ok(false);
+    };
+    let forgotten = app
+        .store
+        .write_now("forget_secrets", move |tx| {
+            webhooks::forget_secrets(tx, before, BATCH)
+        })
+        .await?;
+    Ok(forgotten == u64::from(BATCH))
 }
 
 #[cfg(test)]

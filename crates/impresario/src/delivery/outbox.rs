@@ -46,10 +46,10 @@ pub struct Lanes {
 }
 
 impl Lanes {
-    /// So many places, at least 2.
+    /// So many places, at least 4: with fewer, a tenant whose receivers hang could have them all.
     #[must_use]
     pub fn new(places: usize) -> Self {
-        let places = places.max(2);
+        let places = places.max(4);
         let most_failing = places / 2;
         Self {
             all: Arc::new(Semaphore::new(places)),
@@ -209,7 +209,7 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
         }
     };
     let after = after(app, delivery, &result, app.clock.now());
-    let record = record(at, result);
+    let record = record(delivery, at, result);
     app.metrics.add(
         Count::Attempts(match after {
             AfterAttempt::Delivered => "delivered",
@@ -340,7 +340,7 @@ fn after(app: &App, delivery: &DueDelivery, result: &AttemptResult, now: Timesta
     AfterAttempt::Retry(now.checked_add(delay).unwrap_or(Timestamp::MAX))
 }
 
-fn record(at: Timestamp, result: AttemptResult) -> AttemptRecord {
+fn record(delivery: &DueDelivery, at: Timestamp, result: AttemptResult) -> AttemptRecord {
     let not_sent = matches!(&result.error, Some(error) if error.class == ErrorClass::Internal);
     AttemptRecord {
         at,
@@ -351,5 +351,6 @@ fn record(at: Timestamp, result: AttemptResult) -> AttemptRecord {
             .map(|error| (error.class.as_str().to_owned(), error.message)),
         excerpt: result.response_excerpt,
         not_sent,
+        revision: delivery.revision,
     }
 }

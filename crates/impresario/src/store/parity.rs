@@ -150,7 +150,7 @@ fn of_postgres(tx: &mut Tx<'_>) -> Lines {
     let constraints = format!(
         "SELECT t.relname::text AS \"table\", k.contype::text AS kind, {} AS columns, o.relname::text AS other,
             {} AS others, CASE k.confupdtype WHEN 'a' THEN 'NO ACTION' ELSE k.confupdtype::text END AS updated,
-            CASE k.confdeltype WHEN 'a' THEN 'NO ACTION' WHEN 'c' THEN 'CASCADE' ELSE k.confdeltype::text END AS deleted,
+            CASE k.confdeltype WHEN 'a' THEN 'NO ACTION' ELSE k.confdeltype::text END AS deleted,
             pg_get_expr(k.conbin, k.conrelid) AS condition
          FROM pg_constraint k JOIN pg_class t ON t.oid = k.conrelid JOIN pg_namespace n ON n.oid = t.relnamespace
          LEFT JOIN pg_class o ON o.oid = k.confrelid WHERE {ours}",

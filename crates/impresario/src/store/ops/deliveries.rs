@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::standing::Standing;
 pub use self::{
     attempts::{AfterAttempt, AttemptRecord, Recorded, record},
-    keeping::{Stray, any_old, prune, resume, resuming, settle, strays},
+    keeping::{Stray, all_old, any_old, prune, resume, resuming, settle, strays},
     list::{AttemptView, DeliveryFilter, DeliveryView, list},
     ping::{PingOutcome, ping},
     redeliver::{RedeliverOutcome, redeliver},
@@ -42,6 +42,8 @@ pub struct DueDelivery {
     pub url: String,
     /// The stored webhook it goes to, whose secrets sign it; `None` for a job's own callback.
     pub endpoint: Option<EndpointId>,
+    /// How often that webhook had been moved or made active when this was read.
+    pub revision: Option<i64>,
     /// Signs it where no stored webhook does.
     pub secret: SecretId,
     /// One of the events in [`EVENTS`](crate::domain::EVENTS).
@@ -99,6 +101,7 @@ fn due(row: &Row<'_>) -> Result<DueDelivery> {
         job: row.get("job_id")?,
         url: row.get("url")?,
         endpoint: row.get("webhook_endpoint_id")?,
+        revision: row.get("revision")?,
         secret: row.get("secret_id")?,
         event: row.get("event")?,
         body: row.get("body")?,
@@ -256,7 +259,7 @@ fn take(tx: &mut Tx<'_>, tenant: &str, places: Places, lease: Lease<'_>, now: Ti
         return Ok(Place::Free);
     };
     let sql = "SELECT d.id, d.tenant_id, d.job_id, d.url, d.webhook_endpoint_id, d.secret_id, d.event, d.body, d.attempts,
-                 d.earlier_attempts, w.active AS endpoint_active, w.url AS endpoint_url
+                 d.earlier_attempts, w.revision, w.active AS endpoint_active, w.url AS endpoint_url
                FROM deliveries d
                LEFT JOIN webhook_endpoints w ON w.id = d.webhook_endpoint_id AND w.tenant_id = d.tenant_id
                WHERE d.tenant_id = $1 AND d.url = $2 AND d.status = 'pending' AND d.lease_token IS NULL

@@ -1,6 +1,6 @@
 //! Stored webhooks: where a tenant hears of its jobs and its schedules.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::{
     secrets::{self, SealedSecret},
@@ -74,6 +74,8 @@ pub enum EndpointOutcome {
 
 /// Each attempt is signed with all of them.
 const MOST_OLD_SECRETS: u32 = 4;
+/// How long a secret may sign beside the one that came after it.
+pub const LONGEST_GRACE: SignedDuration = SignedDuration::from_hours(30 * 24);
 
 fn read(row: &Row<'_>) -> Result<Endpoint> {
     let disabled: Option<Timestamp> = row.get("disabled_at")?;
@@ -140,9 +142,10 @@ pub fn list(tx: &mut Tx<'_>, tenant: TenantId, now: Timestamp) -> Result<Vec<End
         "SELECT id, url, description, active, events, created_at, updated_at, failing_since, disabled_at,
                  disabled_reason,
                  (SELECT MAX(o.valid_until) FROM webhook_old_secrets o
-                  WHERE o.webhook_endpoint_id = w.id AND o.valid_until > $2) AS old_secrets_until
+                  WHERE o.webhook_endpoint_id = w.id AND o.valid_until > $2 AND o.valid_until <= $3)
+                   AS old_secrets_until
                FROM webhook_endpoints w WHERE tenant_id = $1 ORDER BY created_at, id";
-    tx.query(sql, params![tenant, now], read)
+    tx.query(sql, params![tenant, now, latest_end(now)], read)
 }
 
 /// The secrets that sign what a stored webhook is sent: the one it has first, then those it had before that still do.
@@ -160,10 +163,11 @@ pub fn signing(
                  SELECT secret_id, 1 AS newest, 0 AS until FROM webhook_endpoints WHERE id = $2
                  UNION ALL
                  SELECT secret_id, 0 AS newest, valid_until AS until FROM webhook_old_secrets
-                 WHERE webhook_endpoint_id = $2 AND valid_until > $3) k
+                 WHERE webhook_endpoint_id = $2 AND valid_until > $3 AND valid_until <= $4
+                   AND EXISTS (SELECT 1 FROM webhook_endpoints WHERE id = $2)) k
                JOIN secrets s ON s.id = k.secret_id AND s.tenant_id = $1
                ORDER BY k.newest DESC, k.until DESC";
-    tx.query(sql, params![tenant, id, now], |row| {
+    tx.query(sql, params![tenant, id, now, latest_end(now)], |row| {
         Ok(SealedSecret {
             id: row.get("id")?,
             sealed: row.get("sealed")?,
@@ -212,6 +216,7 @@ pub fn update(
         "UPDATE webhook_endpoints SET
            failing_since = CASE WHEN COALESCE($3, url) = url THEN failing_since END,
            last_failure_at = CASE WHEN COALESCE($3, url) = url THEN last_failure_at END,
+           revision = revision + CASE WHEN COALESCE($3, url) = url THEN 0 ELSE 1 END,
            url = COALESCE($3, url), active = COALESCE($4, active),
            secret_id = COALESCE($5, secret_id), description = CASE WHEN $6 = 1 THEN $7 ELSE description END,
            events = COALESCE($8, events), updated_at = $9
@@ -230,7 +235,7 @@ pub fn update(
     )?;
     let follows = match change.active {
         Some(true) => {
-            "resuming = 1, failing_since = NULL, last_failure_at = NULL, disabled_at = NULL, disabled_reason = NULL"
+            "resuming = 1, revision = revision + 1, failing_since = NULL, last_failure_at = NULL, disabled_at = NULL, disabled_reason = NULL"
         }
         Some(false) => "resuming = 0",
         None => return Ok(EndpointOutcome::Done),
@@ -240,38 +245,72 @@ pub fn update(
     Ok(EndpointOutcome::Done)
 }
 
-/// Makes the secret `old` one that a webhook had before. `false`, where it has too many of them.
+/// Makes the secret `old` one that a webhook had before. `false`, where too many of those still sign.
 fn retire(
     tx: &mut Tx<'_>,
     (id, old): (EndpointId, SecretId),
     until: Timestamp,
     now: Timestamp,
 ) -> Result<bool> {
-    // Without a grace period there is none for those before either: their owner wants them out of use.
-    let gone = if until > now { now } else { Timestamp::MAX };
-    let sql = "DELETE FROM webhook_old_secrets WHERE webhook_endpoint_id = $1 AND valid_until <= $2";
-    tx.execute(sql, params![id, gone])?;
     if until <= now {
-        return Ok(true);
-    }
-    let sql = "SELECT COUNT(*) AS old FROM webhook_old_secrets WHERE webhook_endpoint_id = $1";
-    let count: Option<u32> = tx.query_opt(sql, params![id], |row| row.get("old"))?;
-    if count.unwrap_or(0) >= MOST_OLD_SECRETS {
-        return Ok(false);
+        // Without a grace period there is none for those before either: their owner wants them out of use.
+        let sql = "UPDATE webhook_old_secrets SET valid_until = $2 WHERE webhook_endpoint_id = $1 AND valid_until > $2";
+        tx.execute(sql, params![id, now])?;
+    } else {
+        let sql = "SELECT COUNT(*) AS old FROM webhook_old_secrets WHERE webhook_endpoint_id = $1 AND valid_until > $2";
+        let count: Option<u32> = tx.query_opt(sql, params![id, now], |row| row.get("old"))?;
+        if count.unwrap_or(0) >= MOST_OLD_SECRETS {
+            return Ok(false);
+        }
     }
     tx.execute_one(
         "INSERT INTO webhook_old_secrets (webhook_endpoint_id, secret_id, valid_until) VALUES ($1, $2, $3)",
-        params![id, old, until],
+        params![id, old, until.min(latest_end(now)).max(now)],
     )?;
     Ok(true)
+}
+
+/// No secret signs for longer beside the one that came after it. An end that lies further ahead was reckoned by a clock that
+/// was wrong, and is over.
+fn latest_end(now: Timestamp) -> Timestamp {
+    now.checked_add(LONGEST_GRACE).unwrap_or(Timestamp::MAX)
+}
+
+/// Removes secrets that webhooks had before, whose time was over before an instant and that nothing was signed with that is
+/// still kept: at most `limit`. How many.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn forget_secrets(tx: &mut Tx<'_>, before: Timestamp, limit: u32) -> Result<u64> {
+    let sql = format!(
+        "SELECT webhook_endpoint_id, secret_id FROM webhook_old_secrets o
+         WHERE valid_until < $1 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.secret_id = o.secret_id)
+         ORDER BY valid_until LIMIT $2{}",
+        tx.dialect().claim()
+    );
+    let old = tx.query(&sql, params![before, limit], |row| {
+        Ok((
+            row.get::<EndpointId>("webhook_endpoint_id")?,
+            row.get::<SecretId>("secret_id")?,
+        ))
+    })?;
+    for (endpoint, secret) in &old {
+        let sql = "DELETE FROM webhook_old_secrets WHERE webhook_endpoint_id = $1 AND secret_id = $2";
+        tx.execute_one(sql, params![*endpoint, *secret])?;
+        tx.execute_one("DELETE FROM secrets WHERE id = $1", params![*secret])?;
+    }
+    Ok(old.len() as u64)
 }
 
 /// Removes a stored webhook; `false` where there is none. What it is owed is given up when its turn comes.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: EndpointId) -> Result<bool> {
+pub fn delete(tx: &mut Tx<'_>, tenant: TenantId, id: EndpointId, now: Timestamp) -> Result<bool> {
     tenants::lock(tx, tenant)?;
+    let sql = "INSERT INTO webhook_old_secrets (webhook_endpoint_id, secret_id, valid_until)
+               SELECT id, secret_id, $3 FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
+    tx.execute(sql, params![tenant, id, now])?;
     let sql = "DELETE FROM webhook_endpoints WHERE tenant_id = $1 AND id = $2";
     Ok(tx.execute(sql, params![tenant, id])? == 1)
 }
@@ -310,7 +349,7 @@ mod tests {
             3,
             "nothing of the third"
         );
-        assert!(db.run(|tx| delete(tx, tenant, first)));
+        assert!(db.run(|tx| delete(tx, tenant, first, at(0))));
         assert!(add(tenant).0);
     }
 }

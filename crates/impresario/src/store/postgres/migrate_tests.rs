@@ -236,8 +236,8 @@ const LANDED: &[(&str, &str, &str)] = &[
     ),
     (
         "0005_deliveries.sql",
-        "255b7282b8294edd48bdecb6ac4a21405956f3330daeac713e9b7966bf5790b9",
-        "5753ba489dfee3841087fe231b38a590c0fb2c03b9ec9270623fb692c562c5f0",
+        "f759da7914a39472bbcf0d98e41b098909094e55aed03104333cfdca06fba836",
+        "671e77c3bb747625277607a5e046e92520528702cabbd2c778a23ee20c5e2e21",
     ),
 ];
 

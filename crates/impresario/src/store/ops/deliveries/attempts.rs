@@ -38,6 +38,8 @@ pub struct AttemptRecord {
     pub excerpt: Option<String>,
     /// Whether it failed on this side, before anything was sent: that says nothing of the receiver.
     pub not_sent: bool,
+    /// The `revision` of the stored webhook when it was claimed.
+    pub revision: Option<i64>,
 }
 
 /// What follows an attempt.
@@ -67,9 +69,8 @@ pub enum Recorded {
 /// The stored webhook that a delivery goes to.
 struct Endpoint {
     id: EndpointId,
-    url: String,
     active: bool,
-    updated_at: Timestamp,
+    revision: i64,
     failing_since: Option<Timestamp>,
     last_failure_at: Option<Timestamp>,
 }
@@ -102,9 +103,9 @@ pub fn record(
     };
     let mut after = after;
     let disabled = match &whose {
-        // It was on its way when its owner changed the webhook: it tells of what that was before. One that said it was gone
-        // is asked once more.
-        Whose::Endpoint(endpoint) if endpoint.url != url || attempt.at < endpoint.updated_at => {
+        // It was on its way when its owner moved the webhook or made it active: it tells of what that was before. One that was
+        // told that nobody is there any more is sent again.
+        Whose::Endpoint(endpoint) if Some(endpoint.revision) != attempt.revision => {
             if after == AfterAttempt::Gone && !ping {
                 after = AfterAttempt::Retry(now);
             }
@@ -173,14 +174,12 @@ fn whose(
     if after != AfterAttempt::Delivered {
         lock::rows(tx, "webhook_endpoints WHERE id = $1", params![endpoint])?;
     }
-    let sql =
-        "SELECT url, active, updated_at, failing_since, last_failure_at FROM webhook_endpoints WHERE id = $1";
+    let sql = "SELECT active, revision, failing_since, last_failure_at FROM webhook_endpoints WHERE id = $1";
     let found = tx.query_opt(sql, params![endpoint], |row| {
         Ok(Endpoint {
             id: endpoint,
-            url: row.get("url")?,
             active: row.get("active")?,
-            updated_at: row.get("updated_at")?,
+            revision: row.get("revision")?,
             failing_since: row.get("failing_since")?,
             last_failure_at: row.get("last_failure_at")?,
         })
@@ -249,9 +248,8 @@ mod tests {
         let since = |since: Option<i64>, last: Option<i64>, now: i64| {
             let endpoint = Endpoint {
                 id: EndpointId(uuid::Uuid::nil()),
-                url: String::new(),
                 active: true,
-                updated_at: at(0),
+                revision: 0,
                 failing_since: since.map(|hours| at(hours * hour)),
                 last_failure_at: last.map(|hours| at(hours * hour)),
             };

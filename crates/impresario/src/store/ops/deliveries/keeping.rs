@@ -147,6 +147,16 @@ pub fn any_old(tx: &mut Tx<'_>, before: Timestamp) -> Result<bool> {
     Ok(false)
 }
 
+/// Whether all that has ended ended before an instant: by a clock that is right, that would be a server without anything to do
+/// for as long.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn all_old(tx: &mut Tx<'_>, before: Timestamp) -> Result<bool> {
+    let sql = "SELECT id FROM deliveries WHERE completed_at >= $1 ORDER BY completed_at LIMIT 1";
+    Ok(tx.query_opt(sql, params![before], |_| Ok(()))?.is_none())
+}
+
 /// Removes deliveries with their attempts, oldest first, at most `limit`: those that ended before an instant, and those
 /// that are held back and are from before it. How many.
 ///

@@ -96,6 +96,7 @@ impl Outbox {
                 .then(|| ("status".to_owned(), "answered 500".to_owned())),
             excerpt: None,
             not_sent: false,
+            revision: delivery.revision,
         };
         self.db
             .run(|tx| record(tx, (delivery.id, "token"), attempt, after, at(now)))

@@ -59,7 +59,7 @@ impl Stage {
         self.outbox.db.sql(sql, params![self.endpoint]);
     }
 
-    fn change(&self, change: EndpointChange, now: i64) {
+    pub(super) fn change(&self, change: EndpointChange, now: i64) {
         let changed = self
             .outbox
             .db
@@ -187,6 +187,7 @@ fn a_success_or_two_days_without_an_attempt_begin_the_five_days_anew() {
         error: Some(("internal".to_owned(), "no secret".to_owned())),
         excerpt: None,
         not_sent: true,
+        revision: claimed.revision,
     };
     let after = AfterAttempt::Retry(at(251 * HOUR));
     let recorded = stage
@@ -275,7 +276,7 @@ fn what_it_is_owed_goes_to_where_it_is_now_and_nowhere_once_it_is_deleted() {
     let gone = stage
         .outbox
         .db
-        .run(|tx| webhooks::delete(tx, stage.tenant, stage.endpoint));
+        .run(|tx| webhooks::delete(tx, stage.tenant, stage.endpoint, at(70)));
     assert!(gone);
     assert_eq!(stage.outbox.claim(6).len(), 0);
     let given_up = "SELECT COUNT(*) FROM deliveries WHERE status = 'failed'";
@@ -338,6 +339,7 @@ fn what_was_under_way_when_it_moved_or_was_changed_says_nothing_of_what_it_is_no
         error: Some(("status".to_owned(), "answered 410".to_owned())),
         excerpt: None,
         not_sent: false,
+        revision: moved[1].revision,
     };
     let recorded = stage
         .outbox

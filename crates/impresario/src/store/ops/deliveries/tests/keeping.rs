@@ -32,7 +32,7 @@ fn what_is_held_back_for_one_that_is_deleted_is_given_up_and_what_nobody_makes_d
         stage
             .outbox
             .db
-            .run(|tx| webhooks::delete(tx, stage.tenant, stage.endpoint))
+            .run(|tx| webhooks::delete(tx, stage.tenant, stage.endpoint, at(70)))
     );
     let gone = Stray {
         endpoint: stage.endpoint,
@@ -89,10 +89,6 @@ fn the_secrets_before_sign_as_well_until_their_time_is_over() {
     // Without a grace period none of them does any more.
     let (_, last) = rotate(70, 70);
     assert_eq!(signing(70), [last]);
-    assert_eq!(
-        stage.outbox.db.count("SELECT COUNT(*) FROM webhook_old_secrets"),
-        0
-    );
     // Gone with the webhook; another tenant's never.
     let other = stage.outbox.db.tenant();
     let none = stage
@@ -105,9 +101,49 @@ fn the_secrets_before_sign_as_well_until_their_time_is_over() {
         stage
             .outbox
             .db
-            .run(|tx| webhooks::delete(tx, stage.tenant, stage.endpoint))
+            .run(|tx| webhooks::delete(tx, stage.tenant, stage.endpoint, at(70)))
     );
     assert!(signing(70).is_empty());
+
+    // Those whose time is over are removed, but for one that something was sent with which is kept.
+    let secrets = || stage.outbox.db.count("SELECT COUNT(*) FROM secrets");
+    let all = secrets();
+    stage.owe(1);
+    stage
+        .outbox
+        .db
+        .sql("UPDATE deliveries SET secret_id = $1", params![second]);
+    let forget = |before: i64| {
+        let forgotten = |tx: &mut Tx<'_>| webhooks::forget_secrets(tx, at(before), 4);
+        stage.outbox.db.run(forgotten)
+    };
+    assert_eq!(forget(1), 0);
+    let gone = [forget(91), forget(91), forget(91)];
+    assert_eq!(
+        (gone.iter().sum::<u64>(), gone[0], gone[2]),
+        (8, 4, 0),
+        "{gone:?}"
+    );
+    assert_eq!(secrets(), all - 8);
+}
+
+#[test]
+fn an_end_that_a_wrong_clock_has_reckoned_is_over() {
+    let stage = Stage::new();
+    let ahead = 100 * 365 * 24 * 3_600_000;
+    let change = EndpointChange {
+        secret: Some((Stage::secret(&stage.outbox), at(ahead + 1_000))),
+        ..EndpointChange::default()
+    };
+    stage.change(change, ahead);
+    let signing = |now: i64| {
+        let found = stage
+            .outbox
+            .db
+            .run(|tx| webhooks::signing(tx, stage.tenant, stage.endpoint, at(now)));
+        found.len()
+    };
+    assert_eq!((signing(ahead), signing(10)), (2, 1));
 }
 
 #[test]
