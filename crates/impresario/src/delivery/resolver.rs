@@ -3,11 +3,19 @@
 //! The client connects to exactly the addresses that it is given here, so a name that answers differently a moment
 //! later gains nothing.
 
-use std::{fmt, io, net::IpAddr, net::SocketAddr, pin::Pin, sync::Arc};
+use std::{
+    fmt, io,
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
+    pin::Pin,
+    sync::Arc,
+};
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use crate::delivery::gate::{Gate, SETTING};
+use crate::delivery::{
+    gate::{Gate, SETTING},
+    lookups::LOOKUPS,
+};
 
 /// The addresses of a name, some time later.
 pub type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
@@ -24,10 +32,10 @@ pub struct SystemLookup;
 
 impl Lookup for SystemLookup {
     fn lookup(&self, name: String) -> Addresses {
-        Box::pin(async move {
-            let found = tokio::net::lookup_host((name, 0)).await?;
+        Box::pin(LOOKUPS.find(name, |name| {
+            let found = (name, 0).to_socket_addrs()?;
             Ok(found.map(|address| address.ip()).collect())
-        })
+        }))
     }
 }
 
