@@ -12,14 +12,14 @@ use std::{collections::HashMap, time::Duration};
 use jiff::Timestamp;
 use serde::Serialize;
 
+use self::standing::Standing;
 pub use self::{
-    attempts::{AfterAttempt, AttemptRecord, Recorded, record},
+    attempts::{AfterAttempt, AttemptRecord, Recorded, record, suspect},
     keeping::{any_old, prune, resume, resuming},
     list::{AttemptView, DeliveryFilter, DeliveryView, list},
     ping::{PingOutcome, ping},
     redeliver::{RedeliverOutcome, redeliver},
 };
-use self::standing::Standing;
 use super::{Lease, Moment, lease};
 use crate::domain::{DeliveryId, EndpointId, JobId, Receiver, ScheduleId, SecretId, TenantId};
 use crate::store::{
@@ -88,7 +88,9 @@ pub(super) fn enqueue<B: Serialize>(
             moment.now
         ],
     )?;
-    refresh(tx, &about.tenant.to_string(), &url, moment.now, false)?;
+    let tenant = about.tenant.to_string();
+    lock_for(tx, &tenant, &url, receiver.endpoint)?;
+    recount(tx, &tenant, &url, moment.now, false)?;
     Ok(id)
 }
 
@@ -110,11 +112,18 @@ fn due(row: &Row<'_>) -> Result<DueDelivery> {
 /// Locks a receiver: whoever changes what it is owed does so, before anything of it, so that what is counted holds until
 /// it is written down.
 fn lock(tx: &mut Tx<'_>, tenant: &str, url: &str) -> Result<()> {
+    lock_for(tx, tenant, url, None)
+}
+
+/// The same for something that a stored webhook is owed. A receiver that has been owed nothing for a while has no row that says
+/// whether it is failing, but its webhook remembers.
+fn lock_for(tx: &mut Tx<'_>, tenant: &str, url: &str, endpoint: Option<EndpointId>) -> Result<()> {
     // A row that is there is locked by its update, and one that is not is made: both wait for whoever has it.
     tx.execute_one(
-        "INSERT INTO delivery_receivers (tenant_id, url, in_flight, failing) VALUES ($1, $2, 0, 0)
+        "INSERT INTO delivery_receivers (tenant_id, url, in_flight, failing) VALUES ($1, $2, 0,
+           (SELECT COUNT(*) FROM webhook_endpoints WHERE id = $3 AND failing_since IS NOT NULL))
          ON CONFLICT (tenant_id, url) DO UPDATE SET in_flight = delivery_receivers.in_flight",
-        params![tenant, url],
+        params![tenant, url, endpoint],
     )
 }
 
@@ -122,6 +131,11 @@ fn lock(tx: &mut Tx<'_>, tenant: &str, url: &str) -> Result<()> {
 /// wait: so a receiver with a long backlog takes turns with the others.
 fn refresh(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: bool) -> Result<()> {
     lock(tx, tenant, url)?;
+    recount(tx, tenant, url, now, served)
+}
+
+/// The same of one that is locked.
+fn recount(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: bool) -> Result<()> {
     let sql = "SELECT
         (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND url = $2 AND lease_token IS NOT NULL) AS in_flight,
         (SELECT MIN(next_attempt_at) FROM deliveries
@@ -168,7 +182,7 @@ struct Waiting {
 pub enum Lane {
     /// Those that took what they were sent last, and those that were sent nothing yet.
     Sound,
-    /// The others.
+    /// The others, and those that are suspected to hang just now.
     Failing,
 }
 
@@ -237,13 +251,7 @@ enum Place {
 }
 
 /// Gives a place to the tenant's receiver that has waited longest, of those that nobody else is just serving.
-fn take(
-    tx: &mut Tx<'_>,
-    tenant: &str,
-    places: Places,
-    lease: Lease<'_>,
-    now: Timestamp,
-) -> Result<Place> {
+fn take(tx: &mut Tx<'_>, tenant: &str, places: Places, lease: Lease<'_>, now: Timestamp) -> Result<Place> {
     let sql = format!(
         "SELECT url FROM delivery_receivers
          WHERE failing = $4 AND tenant_id = $1 AND turn_at <= $2 AND in_flight < $3
@@ -291,7 +299,7 @@ fn take(
         Some((_, Err(other))) => return Err(other),
         None => Place::Spoiled,
     };
-    refresh(tx, tenant, &url, now, true)?;
+    recount(tx, tenant, &url, now, true)?;
     Ok(place)
 }
 
@@ -305,12 +313,7 @@ fn take(
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn claim(
-    tx: &mut Tx<'_>,
-    places: Places,
-    lease: Lease<'_>,
-    now: Timestamp,
-) -> Result<Claimed> {
+pub fn claim(tx: &mut Tx<'_>, places: Places, lease: Lease<'_>, now: Timestamp) -> Result<Claimed> {
     let mut tenants = waiting(tx, places, now)?;
     tx.wait_at_most(LONGEST_LOCK)?;
     let mut claimed = Claimed::default();
@@ -431,7 +434,8 @@ pub fn realign(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
 /// # Errors
 /// What the engine refuses.
 pub fn next_due(tx: &mut Tx<'_>, places: Places) -> Result<Option<Timestamp>> {
-    let sql = "SELECT turn_at FROM delivery_receivers WHERE failing = $2 AND turn_at IS NOT NULL AND in_flight < $1
+    let sql =
+        "SELECT turn_at FROM delivery_receivers WHERE failing = $2 AND turn_at IS NOT NULL AND in_flight < $1
                ORDER BY turn_at LIMIT 1";
     tx.query_opt(sql, params![places.per_receiver, places.failing()], |row| {
         row.get("turn_at")
