@@ -38,6 +38,8 @@ use crate::{
 
 /// How much is measured.
 struct Scale {
+    /// The server's own number where it is absent.
+    deliveries_at_once: Option<String>,
     endpoints: usize,
     burst: usize,
     rates: Vec<u32>,
@@ -50,6 +52,7 @@ struct Scale {
 impl Scale {
     fn full() -> Self {
         Self {
+            deliveries_at_once: None,
             endpoints: 1000,
             burst: 20_000,
             rates: vec![100, 300],
@@ -61,6 +64,7 @@ impl Scale {
 
     fn short() -> Self {
         Self {
+            deliveries_at_once: None,
             endpoints: 200,
             burst: 4000,
             rates: vec![100],
@@ -72,7 +76,8 @@ impl Scale {
 }
 
 fn numbers<T: std::str::FromStr>(text: &str) -> Result<Vec<T>> {
-    let all = text.split(',').map(|number| number.parse().ok());
+    let given = text.split(',').filter(|number| !number.is_empty());
+    let all = given.map(|number| number.parse().ok());
     all.collect::<Option<_>>()
         .with_context(|| format!("{text:?}: numbers with commas between them"))
 }
@@ -90,13 +95,14 @@ fn arguments() -> Result<(PathBuf, Scale)> {
             None if argument == "--short" => {}
             Some(("--endpoints", count)) => scale.endpoints = count.parse()?,
             Some(("--burst", count)) => scale.burst = count.parse()?,
+            Some(("--deliveries-at-once", count)) => scale.deliveries_at_once = Some(count.to_owned()),
             Some(("--rates", list)) => scale.rates = numbers(list)?,
             Some(("--dead-per-mille", list)) => scale.shares = numbers(list)?,
             Some(("--warm-up", seconds)) => scale.warm_up = Duration::from_secs(seconds.parse()?),
             Some(("--seconds", seconds)) => scale.measured = Duration::from_secs(seconds.parse()?),
             _ if argument.starts_with('-') => anyhow::bail!(
                 "{argument}: there are --short, --endpoints=N, --burst=N, --rates=N,.. (a second), \
-                 --dead-per-mille=N,.., --warm-up=SECONDS and --seconds=SECONDS"
+                 --dead-per-mille=N,.., --warm-up=SECONDS, --seconds=SECONDS and --deliveries-at-once=N"
             ),
             _ => program = Some(PathBuf::from(argument)),
         }
@@ -126,18 +132,22 @@ async fn main() -> Result<()> {
     let engine = if on_postgres { "PostgreSQL" } else { "SQLite" };
     println!("{engine}, {} endpoints", scale.endpoints);
 
-    let server = if scale.burst > 0 {
+    let at_once = scale.deliveries_at_once.as_deref();
+    let places: Vec<_> = at_once
+        .into_iter()
+        .flat_map(|count| ["--deliveries-at-once", count])
+        .collect();
+    if scale.burst > 0 {
         load::fill(&setup, &receivers, scale.burst).await?;
-        let server = setup.serve(&[]).await?;
+    }
+    let server = setup.serve(&places).await?;
+    if scale.burst > 0 {
         let drained = load::drain(&server, &receivers, scale.burst).await?;
         println!(
             "a burst of {}: {:.0} deliveries/s, {:.2} ms of CPU each",
             scale.burst, drained.rate, drained.cpu_ms
         );
-        server
-    } else {
-        setup.serve(&[]).await?
-    };
+    }
 
     println!("delay at receivers that are well, in ms, beside a share that hangs");
     println!("pings/s   dead |    p50    p99    max | p99 of the warm-up | late  refused | API p99  CPU");
@@ -171,5 +181,9 @@ async fn main() -> Result<()> {
             );
         }
     }
+    println!(
+        "the server held {} MiB of memory at the most",
+        server.most_memory()? >> 20
+    );
     Ok(())
 }

@@ -124,6 +124,15 @@ impl Server {
         Ok(self.process.kill().await?)
     }
 
+    /// The most memory that it has held so far, in bytes.
+    pub fn most_memory(&self) -> Result<u64> {
+        let id = self.process.id().context("it has ended")?;
+        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = most.and_then(|most| most.trim().trim_end_matches(" kB").parse::<u64>().ok());
+        Ok(kib.context("no VmHWM")? << 10)
+    }
+
     /// How long it has had a processor, so far.
     pub fn cpu(&self) -> Result<Duration> {
         let id = self.process.id().context("it has ended")?;
