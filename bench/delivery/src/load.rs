@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use crate::{
     receiver::{Dead, Receivers},
-    server::{Server, Setup},
+    server::{Server, Setup, on_postgres},
 };
 
 /// Requests that fill the outbox at once.
@@ -27,7 +27,11 @@ const PATIENCE: Duration = Duration::from_secs(40);
 /// Puts a burst into the outbox of a server that cannot send it.
 pub async fn fill(setup: &Setup, receivers: &Receivers, burst: usize) -> Result<()> {
     receivers.set(Dead::All);
-    let server = setup.serve(&["--deliveries-at-once", "2"]).await?;
+    let server = if on_postgres() {
+        setup.serve(&["--roles", "api"]).await?
+    } else {
+        setup.serve(&["--deliveries-at-once", "2"]).await?
+    };
     let (client, next) = (&server.client, Arc::new(AtomicUsize::new(0)));
     let pings: Arc<Vec<_>> = Arc::new(
         setup

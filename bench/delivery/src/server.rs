@@ -36,6 +36,11 @@ pub struct Server {
     process: Child,
 }
 
+/// Whether a database on PostgreSQL is measured.
+pub fn on_postgres() -> bool {
+    std::env::var_os("IMPRESARIO_DATABASE_URL").is_some()
+}
+
 impl Setup {
     /// Makes the tenants, and at `port` their endpoints.
     pub async fn new(program: &Path, endpoints: usize, port: u16) -> Result<Self> {
@@ -44,7 +49,7 @@ impl Setup {
             desk: TempDir::new()?,
             endpoints: Vec::new(),
         };
-        if std::env::var_os("IMPRESARIO_DATABASE_URL").is_some() {
+        if on_postgres() {
             setup.run(&["migrate"]).await?;
         }
         let mut keys = Vec::new();
