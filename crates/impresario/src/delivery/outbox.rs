@@ -328,7 +328,7 @@ async fn suspect(app: &App, delivery: &DueDelivery) {
         .await;
     match suspected {
         Ok(()) => {
-            tracing::info!(delivery = %delivery.id, job = ?delivery.job, "the receiver is slow to answer")
+            tracing::info!(delivery = %delivery.id, job = ?delivery.job, "the receiver is slow to answer");
         }
         Err(error) => {
             tracing::warn!(delivery = %delivery.id, %error, "a slow receiver could not be marked as one");
