@@ -66,7 +66,7 @@ pub struct Settings {
     /// How many requests a key that has made none for a while may make at once, 1 to 100,000. Default 200.
     pub request_burst: u32,
     /// How many attempts to deliver a callback this node makes at once, 4 to 10,000; half of them at the most go to
-    /// receivers that are failing. Default 256.
+    /// receivers that are failing. Default 512.
     pub deliveries_at_once: usize,
     /// How many days a delivery is kept after its end, with its attempts, up to 3,650; 0 keeps them for good. Default 30.
     pub keep_deliveries_days: u32,
@@ -96,7 +96,7 @@ impl Default for Settings {
             max_bundle_bytes: 100 * 1024 * 1024,
             requests_per_second: 50,
             request_burst: 200,
-            deliveries_at_once: 256,
+            deliveries_at_once: 512,
             keep_deliveries_days: 30,
             shutdown_grace_seconds: 30,
             clock_file: None,
@@ -161,7 +161,7 @@ pub struct ServeFlags {
     /// How many requests a key that has rested may make at once, 1 to 100000 [default: 200]
     #[arg(long, value_name = "N")]
     pub request_burst: Option<u32>,
-    /// How many attempts to deliver a callback are made at once, 4 to 10000 [default: 256]
+    /// How many attempts to deliver a callback are made at once, 4 to 10000 [default: 512]
     #[arg(long, value_name = "N")]
     pub deliveries_at_once: Option<usize>,
     /// How many days deliveries and their attempts are kept, 0 to 3650; 0 keeps them for good [default: 30]

@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::net::TcpListener;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -44,6 +45,26 @@ async fn bind(listen: SocketAddr) -> std::io::Result<TcpListener> {
         }
     }
     TcpListener::bind(listen).await
+}
+
+/// How many files and sockets are enough for all connections and attempts that there may be.
+const ENOUGH_FILES: u64 = 16_384;
+
+/// Raises the limit of open files and sockets to what is enough, as far as this process may: systems begin with 1,024, which
+/// is for programs that use `select`.
+fn raise_file_limit() {
+    let before = getrlimit(Resource::Nofile);
+    let wanted = before.maximum.map_or(ENOUGH_FILES, |most| most.min(ENOUGH_FILES));
+    if before.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = Rlimit {
+        current: Some(wanted),
+        ..before
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, wanted, "the limit of open files could not be raised");
+    }
 }
 
 /// How often the clock that the nodes share is asked for.
@@ -115,6 +136,7 @@ impl Server {
     /// # Errors
     /// Sentences that say what is in the way.
     pub async fn start(settings: Settings) -> anyhow::Result<Self> {
+        raise_file_limit();
         let listen = settings.listen;
         let listener = bind(listen)
             .await

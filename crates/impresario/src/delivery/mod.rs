@@ -12,6 +12,7 @@ mod failure;
 pub mod gate;
 pub mod http;
 pub mod keeping;
+mod lookups;
 pub mod outbox;
 pub mod resolver;
 pub mod sign;

@@ -1,7 +1,14 @@
 //! The outbox's loop. What comes in: deliveries that the end of a job put into the store. What goes out: signed
 //! requests, each attempt on record, and the next one planned, until the receiver takes it or none is left.
 
-use std::{panic::AssertUnwindSafe, sync::Arc, time::Duration};
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
@@ -33,56 +40,119 @@ use crate::{
 /// Attempts that are under way at once, to one URL of one tenant; to one that is failing, a single one.
 const MOST_PER_RECEIVER: usize = 2;
 
-/// The places for attempts on this node. Those that go to failing receivers take one in each of two counts, so that however
-/// many of them hang, half of the places are left for the others; and an eighth is kept for them, so that however many
-/// others there are, they come back.
+/// An attempt that has lasted so long may be one that hangs. Far longer than a receiver that is well takes, and far shorter
+/// than an attempt may last.
+const SLOW: Duration = Duration::from_secs(1);
+
+/// The places for attempts on this node. At the most half of them are for failing receivers, so that however many of them hang,
+/// the rest is left for the others. What turns out to be slow in the rest takes away from that half, but never more than half
+/// of it: so a crowd of receivers that have just begun to hang does not come on top of those that have for long. An eighth is
+/// kept for failing ones, so that however many others there are, they come back.
 #[derive(Debug)]
 pub struct Lanes {
     all: Arc<Semaphore>,
-    failing: Arc<Semaphore>,
-    /// How many may go to failing receivers, and how many of those are kept for them.
-    most_failing: usize,
-    kept: usize,
+    count: usize,
+    failing: AtomicUsize,
+    slow: AtomicUsize,
 }
 
 impl Lanes {
     /// So many places, at least 4: with fewer, a tenant whose receivers hang could have them all.
     #[must_use]
     pub fn new(places: usize) -> Self {
-        let places = places.max(4);
-        let most_failing = places / 2;
+        let count = places.max(4);
         Self {
-            all: Arc::new(Semaphore::new(places)),
-            failing: Arc::new(Semaphore::new(most_failing)),
-            most_failing,
-            kept: (places / 8).max(1),
+            all: Arc::new(Semaphore::new(count)),
+            count,
+            failing: AtomicUsize::new(0),
+            slow: AtomicUsize::new(0),
         }
     }
 
     fn places(&self, lane: Lane) -> Places {
         let all = self.all.available_permits();
-        let failing = self.failing.available_permits();
+        let failing = self.failing.load(Ordering::Relaxed);
         match lane {
-            Lane::Sound => Places {
-                lane,
-                free: all.saturating_sub(self.kept.saturating_sub(self.most_failing - failing)),
-                per_receiver: MOST_PER_RECEIVER,
-            },
-            Lane::Failing => Places {
-                lane,
-                free: all.min(failing),
-                per_receiver: 1,
-            },
+            Lane::Sound => {
+                let kept = (self.count / 8).max(1);
+                Places {
+                    lane,
+                    free: all.saturating_sub(kept.saturating_sub(failing)),
+                    per_receiver: MOST_PER_RECEIVER,
+                }
+            }
+            Lane::Failing => {
+                let half = self.count / 2;
+                let slow = self.slow.load(Ordering::Relaxed).min(half / 2);
+                Places {
+                    lane,
+                    free: all.min(half.saturating_sub(slow + failing)),
+                    per_receiver: 1,
+                }
+            }
         }
     }
 
-    /// A place in a lane. Only the loop takes places, so one that it found free is.
-    fn take(&self, lane: Lane) -> Option<[Option<OwnedSemaphorePermit>; 2]> {
-        let permit = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned().ok();
-        Some(match lane {
-            Lane::Sound => [Some(permit(&self.all)?), None],
-            Lane::Failing => [Some(permit(&self.all)?), Some(permit(&self.failing)?)],
-        })
+    /// Where the places of a kind are counted.
+    fn counter(&self, kind: Kind) -> Option<&AtomicUsize> {
+        match kind {
+            Kind::Sound => None,
+            Kind::Failing => Some(&self.failing),
+            Kind::Slow => Some(&self.slow),
+        }
+    }
+}
+
+/// What a place is taken by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// An attempt at a receiver that is well, as far as one knows.
+    Sound,
+    /// One at a receiver whose newest attempt failed.
+    Failing,
+    /// One that began as sound and has lasted long.
+    Slow,
+}
+
+/// A place among the attempts that are under way: given up when the attempt's task ends, in whatever way it does.
+struct Place {
+    app: Arc<App>,
+    permit: Option<OwnedSemaphorePermit>,
+    kind: Kind,
+}
+
+impl Place {
+    /// One in a lane. Only the loop takes places, so one that it found free is.
+    fn take(app: &Arc<App>, lane: Lane) -> Option<Self> {
+        let permit = Arc::clone(&app.lanes.all).try_acquire_owned().ok()?;
+        let mut place = Self {
+            app: Arc::clone(app),
+            permit: Some(permit),
+            kind: Kind::Sound,
+        };
+        if lane == Lane::Failing {
+            place.becomes(Kind::Failing);
+        }
+        Some(place)
+    }
+
+    fn becomes(&mut self, kind: Kind) {
+        let lanes = &self.app.lanes;
+        if let Some(count) = lanes.counter(kind) {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+        if let Some(count) = lanes.counter(self.kind) {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+        self.kind = kind;
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.becomes(Kind::Sound);
+        self.permit = None;
+        self.app.signals.outbox.notify_one();
     }
 }
 
@@ -112,19 +182,6 @@ pub async fn recover(app: &App) -> store::Result<()> {
         tracing::warn!(freed, "deliveries of an earlier server are sent again");
     }
     Ok(())
-}
-
-/// A place among the attempts that are under way: given up when the attempt's task ends, in whatever way it does.
-struct Place {
-    app: Arc<App>,
-    permits: [Option<OwnedSemaphorePermit>; 2],
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.permits = [None, None];
-        self.app.signals.outbox.notify_one();
-    }
 }
 
 /// Delivers until `shutdown`; attempts that are under way then go on as tasks of `tasks`.
@@ -177,28 +234,22 @@ async fn claim(app: &Arc<App>, tasks: &TaskTracker, lane: Lane) -> store::Result
         .await?;
     let count = claimed.deliveries.len() + claimed.put_aside;
     for delivery in claimed.deliveries {
-        let Some(permits) = app.lanes.take(lane) else {
+        let Some(mut place) = Place::take(app, lane) else {
             break;
         };
-        let place = Place {
-            app: Arc::clone(app),
-            permits,
-        };
         let token = token.clone();
-        tasks.spawn(async move { attempt(&place.app, &delivery, &token).await });
+        tasks.spawn(async move { attempt(&mut place, &delivery, &token).await });
     }
     Ok(count)
 }
 
 /// Makes one attempt and records it with what follows from it. The lease is never left behind: what cannot be prepared is
 /// a failed attempt, and a store that cannot take the record is asked until it can.
-async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
+async fn attempt(place: &mut Place, delivery: &DueDelivery, token: &str) {
+    let app = &*Arc::clone(&place.app);
     let at = app.clock.now();
     let result = match prepare(app, delivery, at).await {
-        Ok(Ok(attempt)) => AssertUnwindSafe(app.sender.post(&attempt))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| not_sent("the server failed while it sent this")),
+        Ok(Ok(attempt)) => post(place, delivery, &attempt).await,
         Ok(Err(reason)) => {
             tracing::error!(delivery = %delivery.id, %reason, "a delivery could not be prepared");
             not_sent(&reason)
@@ -249,6 +300,41 @@ async fn attempt(app: &App, delivery: &DueDelivery, token: &str) {
                 tracing::error!(delivery = %id, %error, cause = ?error, "an attempt could not be recorded; trying again");
                 tokio::time::sleep(AFTER_FAULT).await;
             }
+        }
+    }
+}
+
+/// Sends it. A receiver that is slow to answer waits among the failing from then on, until it has answered: one that hangs does
+/// not take a second place, and how many do is known long before the first of them fails.
+async fn post(place: &mut Place, delivery: &DueDelivery, attempt: &Attempt) -> AttemptResult {
+    let app = &*Arc::clone(&place.app);
+    let mut sent = std::pin::pin!(AssertUnwindSafe(app.sender.post(attempt)).catch_unwind());
+    let outcome = match tokio::time::timeout(SLOW, &mut sent).await {
+        Ok(outcome) => outcome,
+        Err(_) if place.kind == Kind::Failing => sent.await,
+        Err(_) => {
+            place.becomes(Kind::Slow);
+            // Before the end of the attempt is put on record, so that what that says of the receiver is the last word.
+            tokio::join!(sent, suspect(app, delivery)).0
+        }
+    };
+    outcome.unwrap_or_else(|_| not_sent("the server failed while it sent this"))
+}
+
+async fn suspect(app: &App, delivery: &DueDelivery) {
+    let (tenant, url) = (delivery.tenant, delivery.url.clone());
+    let suspected = app
+        .store
+        .write_now("suspect_receiver", move |tx| {
+            deliveries::suspect(tx, tenant, &url)
+        })
+        .await;
+    match suspected {
+        Ok(()) => {
+            tracing::info!(delivery = %delivery.id, job = ?delivery.job, "the receiver is slow to answer");
+        }
+        Err(error) => {
+            tracing::warn!(delivery = %delivery.id, %error, "a slow receiver could not be marked as one");
         }
     }
 }
@@ -352,5 +438,31 @@ fn record(delivery: &DueDelivery, at: Timestamp, result: AttemptResult) -> Attem
         excerpt: result.response_excerpt,
         not_sent,
         revision: delivery.revision,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_slow_takes_from_the_half_of_the_failing_and_leaves_them_half_of_it() {
+        let lanes = Lanes::new(64);
+        let free = |failing: usize, slow: usize| {
+            lanes.failing.store(failing, Ordering::Relaxed);
+            lanes.slow.store(slow, Ordering::Relaxed);
+            let lanes = [Lane::Sound, Lane::Failing].map(|lane| lanes.places(lane).free);
+            (lanes[0], lanes[1])
+        };
+        assert_eq!(free(0, 0), (56, 32), "an eighth is kept for them");
+        assert_eq!(free(5, 0), (61, 27));
+        assert_eq!(free(32, 0), (64, 0));
+        assert_eq!(free(10, 10), (64, 12));
+        assert_eq!(free(0, 60), (56, 16));
+        assert_eq!(free(16, 60), (64, 0));
+        assert_eq!(free(32, 60), (64, 0), "they had their places before");
+        let _taken = Arc::clone(&lanes.all).try_acquire_many_owned(60).unwrap();
+        assert_eq!(free(0, 0), (0, 4));
+        assert_eq!(free(6, 0), (2, 4));
     }
 }

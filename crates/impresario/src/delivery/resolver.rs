@@ -5,15 +5,17 @@
 
 use std::{
     fmt, io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
+    net::{IpAddr, SocketAddr, ToSocketAddrs},
     pin::Pin,
     sync::Arc,
 };
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use tokio::sync::Semaphore;
 
-use crate::delivery::gate::{Gate, SETTING};
+use crate::delivery::{
+    gate::{Gate, SETTING},
+    lookups::LOOKUPS,
+};
 
 /// The addresses of a name, some time later.
 pub type Addresses = Pin<Box<dyn Future<Output = io::Result<Vec<IpAddr>>> + Send>>;
@@ -24,29 +26,16 @@ pub trait Lookup: Send + Sync + 'static {
     fn lookup(&self, name: String) -> Addresses;
 }
 
-/// How many names are looked up at once: half of the threads that the runtime has for what blocks. A look-up that nobody
-/// waits for any more keeps its thread until the machine's resolver gives up, which takes most of a minute where a name server
-/// is silent, and reads of the store need threads as well.
-const MOST_LOOKUPS: usize = 256;
-
-static LOOKUPS: Semaphore = Semaphore::const_new(MOST_LOOKUPS);
-
 /// The name service of the machine: its hosts file, its resolver.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemLookup;
 
 impl Lookup for SystemLookup {
     fn lookup(&self, name: String) -> Addresses {
-        Box::pin(async move {
-            let place = LOOKUPS.acquire().await.map_err(io::Error::other)?;
-            let looked_up = tokio::task::spawn_blocking(move || {
-                // Held by the thread, not by whoever waits for it.
-                let _place = place;
-                let found = (name.as_str(), 0).to_socket_addrs()?;
-                Ok(found.map(|address| address.ip()).collect())
-            });
-            looked_up.await.map_err(io::Error::other)?
-        })
+        Box::pin(LOOKUPS.find(name, |name| {
+            let found = (name, 0).to_socket_addrs()?;
+            Ok(found.map(|address| address.ip()).collect())
+        }))
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::support::{
-    Bundle, Client, PATIENCE, Receiver, Reply, Server, Setup, assert_signed, wait_for, workflow,
+    Bundle, Client, PATIENCE, Receiver, Reply, Server, Setup, assert_signed, wait_for, wait_until, workflow,
 };
 
 const SECRET: &str = "of the job's own callback";
@@ -285,6 +285,28 @@ fn a_receiver_that_hangs_delays_nobody_else() {
     // The one that hangs is given up after 15 s.
     assert!(started.elapsed().as_secs() < 12, "{:?}", started.elapsed());
     hanging.release();
+}
+
+#[test]
+fn a_receiver_that_is_slow_to_answer_is_asked_nothing_more_until_it_has() {
+    let stage = start();
+    let (slow, other) = (Receiver::start(), Receiver::start());
+    slow.reply([Reply::Hang]);
+    let [to_slow, to_other] = [&slow, &other].map(|receiver| {
+        let made = stage.webhook(json!({"url": receiver.url()}));
+        json!({"id": made["webhook_endpoint_id"]})
+    });
+    let ping = |input: &Value| stage.client.ok("webhooks/test", input.clone());
+    ping(&to_slow);
+    wait_until("it to be known as slow", PATIENCE, || {
+        stage.server.log().contains("slow to answer")
+    });
+    ping(&to_slow);
+    ping(&to_other);
+    other.wait(1);
+    assert_eq!(slow.received().len(), 1);
+    slow.release();
+    slow.wait(2);
 }
 
 #[test]

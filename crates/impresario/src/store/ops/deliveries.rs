@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use self::standing::Standing;
 pub use self::{
-    attempts::{AfterAttempt, AttemptRecord, Recorded, record},
+    attempts::{AfterAttempt, AttemptRecord, Recorded, record, suspect},
     keeping::{Stray, all_old, any_old, prune, resume, resuming, settle, strays},
     list::{AttemptView, DeliveryFilter, DeliveryView, list},
     ping::{PingOutcome, ping},
@@ -90,7 +90,9 @@ pub(super) fn enqueue<B: Serialize>(
             moment.now
         ],
     )?;
-    refresh(tx, &about.tenant.to_string(), &url, moment.now, false)?;
+    let tenant = about.tenant.to_string();
+    lock_for(tx, &tenant, &url, receiver.endpoint)?;
+    recount(tx, &tenant, &url, moment.now, false)?;
     Ok(id)
 }
 
@@ -113,11 +115,18 @@ fn due(row: &Row<'_>) -> Result<DueDelivery> {
 /// Locks a receiver: whoever changes what it is owed does so, before anything of it, so that what is counted holds until
 /// it is written down.
 fn lock(tx: &mut Tx<'_>, tenant: &str, url: &str) -> Result<()> {
+    lock_for(tx, tenant, url, None)
+}
+
+/// The same for something that a stored webhook is owed. A receiver that has been owed nothing for a while has no row that says
+/// whether it is failing, but its webhook remembers.
+fn lock_for(tx: &mut Tx<'_>, tenant: &str, url: &str, endpoint: Option<EndpointId>) -> Result<()> {
     // A row that is there is locked by its update, and one that is not is made: both wait for whoever has it.
     tx.execute_one(
-        "INSERT INTO delivery_receivers (tenant_id, url, in_flight, failing) VALUES ($1, $2, 0, 0)
+        "INSERT INTO delivery_receivers (tenant_id, url, in_flight, failing) VALUES ($1, $2, 0,
+           (SELECT COUNT(*) FROM webhook_endpoints WHERE id = $3 AND failing_since IS NOT NULL))
          ON CONFLICT (tenant_id, url) DO UPDATE SET in_flight = delivery_receivers.in_flight",
-        params![tenant, url],
+        params![tenant, url, endpoint],
     )
 }
 
@@ -125,6 +134,11 @@ fn lock(tx: &mut Tx<'_>, tenant: &str, url: &str) -> Result<()> {
 /// wait: so a receiver with a long backlog takes turns with the others.
 fn refresh(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: bool) -> Result<()> {
     lock(tx, tenant, url)?;
+    recount(tx, tenant, url, now, served)
+}
+
+/// The same of one that is locked.
+fn recount(tx: &mut Tx<'_>, tenant: &str, url: &str, now: Timestamp, served: bool) -> Result<()> {
     let sql = "SELECT
         (SELECT COUNT(*) FROM deliveries WHERE tenant_id = $1 AND url = $2 AND lease_token IS NOT NULL) AS in_flight,
         (SELECT MIN(next_attempt_at) FROM deliveries
@@ -174,7 +188,7 @@ struct Waiting {
 pub enum Lane {
     /// Those that took what they were sent last, and those that were sent nothing yet.
     Sound,
-    /// The others.
+    /// The others, and those that are suspected to hang just now.
     Failing,
 }
 
@@ -291,7 +305,7 @@ fn take(tx: &mut Tx<'_>, tenant: &str, places: Places, lease: Lease<'_>, now: Ti
         Some((_, Err(other))) => return Err(other),
         None => Place::Spoiled,
     };
-    refresh(tx, tenant, &url, now, true)?;
+    recount(tx, tenant, &url, now, true)?;
     Ok(place)
 }
 

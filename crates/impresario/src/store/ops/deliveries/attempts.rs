@@ -6,9 +6,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{lock, receiver_of, refresh, standing};
+use super::{lock, receiver_of, recount, standing};
 use crate::{
-    domain::{DeliveryId, EndpointId, PING},
+    domain::{DeliveryId, EndpointId, PING, TenantId},
     store::{
         error::Result,
         ops::lock,
@@ -98,7 +98,7 @@ pub fn record(
     };
     lock(tx, &tenant, &url)?;
     let Some((whose, ping)) = whose(tx, (id, token), after)? else {
-        refresh(tx, &tenant, &url, now, false)?;
+        recount(tx, &tenant, &url, now, false)?;
         return Ok(Recorded::NotHeld);
     };
     let mut after = after;
@@ -134,10 +134,11 @@ pub fn record(
         params![id, status, next, completed, reason, held_back],
     )?;
     if !attempt.not_sent {
-        let sql = "UPDATE delivery_receivers SET failing = $3 WHERE tenant_id = $1 AND url = $2";
+        let sql =
+            "UPDATE delivery_receivers SET failing = $3 WHERE tenant_id = $1 AND url = $2 AND failing <> $3";
         tx.execute(sql, params![&tenant, &url, after != AfterAttempt::Delivered])?;
     }
-    refresh(tx, &tenant, &url, now, false)?;
+    recount(tx, &tenant, &url, now, false)?;
     let (class, error) = attempt.error.unzip();
     let code = attempt.status.map(u32::from);
     tx.execute_one(
@@ -150,6 +151,16 @@ pub fn record(
         (Some(reason), Whose::Endpoint(endpoint)) => Recorded::Disabled(endpoint.id, reason),
         _ => Recorded::Done,
     })
+}
+
+/// Puts a receiver among the failing although nothing has failed: an attempt lasts so long that it may hang. What becomes of
+/// the attempt says the rest. A receiver that is owed nothing any more is left alone.
+///
+/// # Errors
+/// What the engine refuses.
+pub fn suspect(tx: &mut Tx<'_>, tenant: TenantId, url: &str) -> Result<()> {
+    let sql = "UPDATE delivery_receivers SET failing = 1 WHERE tenant_id = $1 AND url = $2 AND failing = 0";
+    tx.execute(sql, params![tenant, url]).map(|_| ())
 }
 
 /// Whose a delivery is that is held with `token`, and whether it is a ping; `None` where it is not held. After a failure its

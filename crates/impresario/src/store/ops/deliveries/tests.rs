@@ -219,6 +219,25 @@ fn receivers_that_fail_take_no_place_of_the_others() {
 }
 
 #[test]
+fn a_receiver_that_is_slow_gets_no_second_place_until_it_has_answered() {
+    let mut outbox = Outbox::new();
+    let tenant = outbox.tenant();
+    let url = "https://slow.example/";
+    let suspect = || outbox.db.run(|tx| suspect(tx, tenant, url));
+    suspect();
+    outbox.check();
+    outbox.owe(tenant, url, (4, "pending", 0));
+    let first = outbox.take(places(1), 1).remove(0);
+    suspect();
+    assert_eq!(outbox.next_due(), None);
+    assert_eq!(outbox.claim(2).len(), 0);
+    // It has answered, and is well.
+    assert!(outbox.record(&first, AfterAttempt::Delivered, 3));
+    assert_eq!(outbox.take(PLACES, 3).len(), 2);
+    outbox.check();
+}
+
+#[test]
 fn receivers_take_turns_when_places_are_short() {
     let mut outbox = Outbox::new();
     let tenant = outbox.tenant();

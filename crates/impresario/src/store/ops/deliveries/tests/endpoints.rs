@@ -395,3 +395,30 @@ fn a_ping_goes_to_one_that_is_not_active_once_and_says_whether_it_is_well() {
     assert!(matches!(ping(stage.tenant, stage.endpoint), PingOutcome::Due(_)));
     assert_eq!(ping(stage.tenant, stage.endpoint), PingOutcome::Crowded(100));
 }
+
+#[test]
+fn one_that_failed_is_among_the_failing_also_after_it_was_owed_nothing_for_a_while() {
+    let (stage, ids) = (Stage::new(), Ids::seeded(4));
+    let lanes = |now: i64, after| {
+        let moment = Moment::at(at(now), &ids);
+        let asked = stage
+            .outbox
+            .db
+            .run(|tx| ping(tx, stage.tenant, stage.endpoint, &moment));
+        assert!(matches!(asked, PingOutcome::Due(_)));
+        let found = [PLACES, FAILING].map(|places| stage.outbox.take(places, now));
+        for delivery in found.iter().flatten() {
+            assert!(stage.outbox.record(delivery, after, now));
+        }
+        stage.outbox.check();
+        assert_eq!(
+            stage.outbox.db.count("SELECT COUNT(*) FROM delivery_receivers"),
+            0
+        );
+        found.map(|found| found.len())
+    };
+    assert_eq!(lanes(1, AfterAttempt::GiveUp), [1, 0]);
+    assert_eq!(lanes(2, AfterAttempt::GiveUp), [0, 1]);
+    assert_eq!(lanes(3, AfterAttempt::Delivered), [0, 1]);
+    assert_eq!(lanes(4, AfterAttempt::Delivered), [1, 0]);
+}

@@ -121,10 +121,10 @@ fn the_secrets_before_sign_as_well_until_their_time_is_over() {
     let gone = [forget(91), forget(91), forget(91)];
     assert_eq!(
         (gone.iter().sum::<u64>(), gone[0], gone[2]),
-        (8, 4, 0),
+        (7, 4, 0),
         "{gone:?}"
     );
-    assert_eq!(secrets(), all - 8);
+    assert_eq!(secrets(), all - 7);
 }
 
 #[test]
