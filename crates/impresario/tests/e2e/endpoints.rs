@@ -333,6 +333,18 @@ fn one_that_says_it_is_gone_is_disabled_and_gets_all_it_is_owed_once_it_is_activ
 }
 
 #[test]
+fn one_that_says_it_is_gone_is_asked_once_also_where_the_clock_is_behind_its_making() {
+    let stage = Stage::at_noon();
+    stage.server.set_clock("2027-01-01T11:00:00Z");
+    stage.receiver.reply([410; 9].map(Reply::Status));
+    let job = stage.run();
+    let held = stage.of_job(&job, "the attempt", |found| found["attempts"] != 0);
+    assert_eq!(held["next_attempt_at"], json!(null), "{held}");
+    assert_eq!(stage.shown()["active"], false);
+    assert_eq!(stage.receiver.received().len(), 1);
+}
+
+#[test]
 fn five_days_of_nothing_but_failures_disable_it_and_a_success_begins_them_anew() {
     let stage = Stage::at_noon();
     let mut day = 1;
@@ -422,8 +434,10 @@ fn deliveries_go_thirty_days_after_their_end() {
     let mut stage = Stage::at_noon();
     let old = stage.run();
     stage.of_job(&old, "the delivery", |found| found["status"] == "delivered");
-    // A clock that jumps is perhaps wrong, and nothing goes by it: see the unit tests for how long.
-    stage.server.set_clock("2027-02-05T12:00:00Z");
+    // By this clock all that there is would be old: it is perhaps wrong.
+    stage.server.kill();
+    stage.server.write_clock("2027-02-05T12:00:00Z");
+    stage.server.start_again();
     wait_for("the warning", PATIENCE, || {
         let log = stage.server.log();
         if log.contains("nothing is pruned for an hour") {
@@ -432,6 +446,8 @@ fn deliveries_go_thirty_days_after_their_end() {
             Err(log)
         }
     });
+    let found = stage.client.ok("webhooks/deliveries", json!({"job_id": old}));
+    assert_eq!(found["deliveries"].as_array().unwrap().len(), 1);
     let new = stage.run();
     stage.of_job(&new, "the delivery", |found| found["status"] == "delivered");
 
