@@ -30,7 +30,7 @@ pub async fn fill(setup: &Setup, receivers: &Receivers, burst: usize) -> Result<
     let server = if on_postgres() {
         setup.serve(&["--roles", "api"]).await?
     } else {
-        setup.serve(&["--deliveries-at-once", "2"]).await?
+        setup.serve(&["--deliveries-at-once", "4"]).await?
     };
     let (client, next) = (&server.client, Arc::new(AtomicUsize::new(0)));
     let pings: Arc<Vec<_>> = Arc::new(

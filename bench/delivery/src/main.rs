@@ -12,7 +12,7 @@
 //! ping (`webhooks/test`) takes the same way as any other event, except that it is not retried.
 //!
 //! Throughput: a server that delivers nothing is given the burst: on PostgreSQL one without that role, on SQLite one that may
-//! make two attempts at a time, while no receiver answers. Then it is killed, the receivers answer, and another server finds it
+//! make four attempts at a time, while no receiver answers. Then it is killed, the receivers answer, and another server finds it
 //! all due. Its rate counts from the first arrival to the last.
 //!
 //! What is measured on SQLite lies in the folder for temporary files (`TMPDIR`), and pays for its disk's syncs.
