@@ -81,4 +81,3 @@ DROP INDEX delivery_receivers_by_turn;
 DROP INDEX delivery_receivers_by_tenant;
 CREATE INDEX delivery_receivers_by_turn ON delivery_receivers (failing, turn_at) WHERE turn_at IS NOT NULL;
 CREATE INDEX delivery_receivers_by_tenant ON delivery_receivers (failing, tenant_id, turn_at) WHERE turn_at IS NOT NULL;
-CREATE INDEX delivery_receivers_busy ON delivery_receivers (failing, tenant_id, in_flight) WHERE in_flight > 0;

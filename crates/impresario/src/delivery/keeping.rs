@@ -48,7 +48,9 @@ struct State {
     pruning: Pruning,
     /// The endpoint that was served last.
     resumed: Option<EndpointId>,
-    /// Whether this process has found something old before.
+    /// When this process first looked for what is old.
+    begun: Option<Instant>,
+    /// Whether it has found something before.
     has_pruned: bool,
     /// When there were last no strays.
     no_strays: Option<Instant>,
@@ -162,30 +164,37 @@ async fn settle(app: &App, state: &Mutex<State>) -> store::Result<bool> {
 async fn prune(app: &App, state: &Mutex<State>) -> store::Result<bool> {
     let (at, now) = (Instant::now(), app.clock.now());
     let keep = SignedDuration::from_hours(24 * i64::from(app.settings.keep_deliveries_days));
-    if !lock(state).pruning.is_due(at, now) || keep.is_zero() {
+    if !lock(state).pruning.is_due(at, now) {
         return Ok(false);
     }
-    let Ok(before) = now.checked_sub(keep) else {
-        return Ok(false);
-    };
-    let any = app
-        .store
-        .read_now("any_old_delivery", move |tx| deliveries::any_old(tx, before))
-        .await?;
+    let before = now.checked_sub(keep).unwrap_or(Timestamp::MIN);
+    let any = !keep.is_zero()
+        && app
+            .store
+            .read_now("any_old_delivery", move |tx| deliveries::any_old(tx, before))
+            .await?;
     if !any {
-        let forgotten = forget(app, now).await?;
+        // A server that has just begun does not know yet whether its clock is right.
+        let begun = *lock(state).begun.get_or_insert(at);
+        let forgotten = at - begun >= STEP && forget(app, now).await?;
         lock(state).pruning.rest(at);
         return Ok(forgotten);
     }
+    // What ended yesterday and today, as this clock has it, may have been written by it since it was set.
     let first = !std::mem::replace(&mut lock(state).has_pruned, true);
-    if first
+    let kept = (
+        before,
+        now.saturating_sub(SignedDuration::from_hours(24))
+            .unwrap_or(before),
+    );
+    let doubtful = first
         && app
             .store
-            .read_now("all_old", move |tx| deliveries::all_old(tx, before))
-            .await?
-    {
+            .read_now("none_ended", move |tx| deliveries::none_ended(tx, kept))
+            .await?;
+    if doubtful {
         tracing::warn!(
-            "everything that was delivered would be old by this clock: nothing is pruned for an hour"
+            "all that was delivered before today would be old by this clock: nothing is pruned for an hour"
         );
         lock(state).pruning.rests_until = Some(at + STEP);
         return Ok(false);

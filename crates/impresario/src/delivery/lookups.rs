@@ -1,6 +1,7 @@
 //! Questions to the name service of the machine. They are asked by the C library, which nobody can interrupt: where name servers
 //! are silent, a thread stays with such a question for half a minute, long after the attempt it was for has ended. So there is
-//! an end to how many threads they take from those that the store reads with, and names that hang hold up no other.
+//! an end to how many threads they take from those that the store reads with, and as long as fewer names hang than there are
+//! places for slow ones, they hold up no other.
 
 use std::{
     collections::BTreeMap,
@@ -76,9 +77,13 @@ impl Lookups {
             && tokio::time::timeout(SLOW, answer.wait_for(Option::is_some))
                 .await
                 .is_err()
-            && let Ok(slow) = self.slow.try_acquire()
         {
-            *place.lock().unwrap_or_else(PoisonError::into_inner) = slow;
+            tokio::select! {
+                Ok(slow) = self.slow.acquire() => {
+                    *place.lock().unwrap_or_else(PoisonError::into_inner) = slow;
+                }
+                _ = answer.wait_for(Option::is_some) => {}
+            }
         }
         let answered = answer.wait_for(Option::is_some).await;
         let answered = answered.ok().and_then(|answer| answer.clone());

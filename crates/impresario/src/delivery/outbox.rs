@@ -2,11 +2,9 @@
 //! requests, each attempt on record, and the next one planned, until the receiver takes it or none is left.
 
 use std::{
+    collections::{HashMap, hash_map::Entry},
     panic::AssertUnwindSafe,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -23,7 +21,7 @@ use super::{
 use crate::{
     app::App,
     background::{self, Next},
-    domain::PING,
+    domain::{PING, TenantId},
     metrics::Count,
     store::{
         self, StoreError,
@@ -52,8 +50,45 @@ const SLOW: Duration = Duration::from_secs(1);
 pub struct Lanes {
     all: Arc<Semaphore>,
     count: usize,
-    failing: AtomicUsize,
-    slow: AtomicUsize,
+    taken: Mutex<Taken>,
+}
+
+/// Who has places.
+#[derive(Debug, Default)]
+struct Taken {
+    failing: usize,
+    slow: usize,
+    /// How many each tenant has in each lane. What turns out to be slow stays in the lane that it began in.
+    held: HashMap<(TenantId, Lane), usize>,
+}
+
+impl Taken {
+    /// Where the places of a kind are counted.
+    fn counter(&mut self, kind: Kind) -> Option<&mut usize> {
+        match kind {
+            Kind::Sound => None,
+            Kind::Failing => Some(&mut self.failing),
+            Kind::Slow => Some(&mut self.slow),
+        }
+    }
+
+    fn change(&mut self, from: Kind, to: Kind) {
+        if let Some(count) = self.counter(to) {
+            *count += 1;
+        }
+        if let Some(count) = self.counter(from) {
+            *count = count.saturating_sub(1);
+        }
+    }
+
+    fn give_back(&mut self, tenant: TenantId, lane: Lane) {
+        if let Entry::Occupied(mut held) = self.held.entry((tenant, lane)) {
+            *held.get_mut() = held.get().saturating_sub(1);
+            if *held.get() == 0 {
+                held.remove();
+            }
+        }
+    }
 }
 
 impl Lanes {
@@ -64,14 +99,29 @@ impl Lanes {
         Self {
             all: Arc::new(Semaphore::new(count)),
             count,
-            failing: AtomicUsize::new(0),
-            slow: AtomicUsize::new(0),
+            taken: Mutex::default(),
         }
+    }
+
+    fn taken(&self) -> MutexGuard<'_, Taken> {
+        self.taken.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How many places each tenant has in a lane.
+    fn held(&self, lane: Lane) -> HashMap<String, usize> {
+        let taken = self.taken();
+        let of_lane = taken.held.iter().filter(|((_, of), _)| *of == lane);
+        of_lane
+            .map(|((tenant, _), count)| (tenant.to_string(), *count))
+            .collect()
     }
 
     fn places(&self, lane: Lane) -> Places {
         let all = self.all.available_permits();
-        let failing = self.failing.load(Ordering::Relaxed);
+        let (failing, slow) = {
+            let taken = self.taken();
+            (taken.failing, taken.slow)
+        };
         match lane {
             Lane::Sound => {
                 let kept = (self.count / 8).max(1);
@@ -83,22 +133,13 @@ impl Lanes {
             }
             Lane::Failing => {
                 let half = self.count / 2;
-                let slow = self.slow.load(Ordering::Relaxed).min(half / 2);
+                let slow = slow.min(half / 2);
                 Places {
                     lane,
                     free: all.min(half.saturating_sub(slow + failing)),
                     per_receiver: 1,
                 }
             }
-        }
-    }
-
-    /// Where the places of a kind are counted.
-    fn counter(&self, kind: Kind) -> Option<&AtomicUsize> {
-        match kind {
-            Kind::Sound => None,
-            Kind::Failing => Some(&self.failing),
-            Kind::Slow => Some(&self.slow),
         }
     }
 }
@@ -118,39 +159,44 @@ enum Kind {
 struct Place {
     app: Arc<App>,
     permit: Option<OwnedSemaphorePermit>,
+    tenant: TenantId,
+    lane: Lane,
     kind: Kind,
 }
 
 impl Place {
     /// One in a lane. Only the loop takes places, so one that it found free is.
-    fn take(app: &Arc<App>, lane: Lane) -> Option<Self> {
+    fn take(app: &Arc<App>, lane: Lane, tenant: TenantId) -> Option<Self> {
         let permit = Arc::clone(&app.lanes.all).try_acquire_owned().ok()?;
-        let mut place = Self {
+        let kind = match lane {
+            Lane::Sound => Kind::Sound,
+            Lane::Failing => Kind::Failing,
+        };
+        let mut taken = app.lanes.taken();
+        taken.change(Kind::Sound, kind);
+        *taken.held.entry((tenant, lane)).or_default() += 1;
+        drop(taken);
+        Some(Self {
             app: Arc::clone(app),
             permit: Some(permit),
-            kind: Kind::Sound,
-        };
-        if lane == Lane::Failing {
-            place.becomes(Kind::Failing);
-        }
-        Some(place)
+            tenant,
+            lane,
+            kind,
+        })
     }
 
-    fn becomes(&mut self, kind: Kind) {
-        let lanes = &self.app.lanes;
-        if let Some(count) = lanes.counter(kind) {
-            count.fetch_add(1, Ordering::Relaxed);
-        }
-        if let Some(count) = lanes.counter(self.kind) {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
-        self.kind = kind;
+    fn is_slow(&mut self) {
+        self.app.lanes.taken().change(self.kind, Kind::Slow);
+        self.kind = Kind::Slow;
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.becomes(Kind::Sound);
+        let mut taken = self.app.lanes.taken();
+        taken.change(self.kind, Kind::Sound);
+        taken.give_back(self.tenant, self.lane);
+        drop(taken);
         self.permit = None;
         self.app.signals.outbox.notify_one();
     }
@@ -219,7 +265,7 @@ async fn next_due(app: &App, lane: Lane) -> store::Result<Option<Timestamp>> {
 
 /// Starts attempts for what is due in a lane: how many, counting what was put aside instead.
 async fn claim(app: &Arc<App>, tasks: &TaskTracker, lane: Lane) -> store::Result<usize> {
-    let (places, now) = (app.lanes.places(lane), app.clock.now());
+    let (places, held, now) = (app.lanes.places(lane), app.lanes.held(lane), app.clock.now());
     let token = app.ids.uuid(now).to_string();
     let held_with = token.clone();
     let claimed = app
@@ -229,12 +275,12 @@ async fn claim(app: &Arc<App>, tasks: &TaskTracker, lane: Lane) -> store::Result
                 token: &held_with,
                 length: LEASE,
             };
-            deliveries::claim(tx, places, lease, now)
+            deliveries::claim(tx, (places, &held), lease, now)
         })
         .await?;
     let count = claimed.deliveries.len() + claimed.put_aside;
     for delivery in claimed.deliveries {
-        let Some(mut place) = Place::take(app, lane) else {
+        let Some(mut place) = Place::take(app, lane, delivery.tenant) else {
             break;
         };
         let token = token.clone();
@@ -248,7 +294,10 @@ async fn claim(app: &Arc<App>, tasks: &TaskTracker, lane: Lane) -> store::Result
 async fn attempt(place: &mut Place, delivery: &DueDelivery, token: &str) {
     let app = &*Arc::clone(&place.app);
     let at = app.clock.now();
-    let result = match prepare(app, delivery, at).await {
+    let prepared = AssertUnwindSafe(prepare(app, delivery, at)).catch_unwind().await;
+    let result = match prepared
+        .unwrap_or_else(|_| Ok(Err("the server failed while it prepared this".to_owned())))
+    {
         Ok(Ok(attempt)) => post(place, delivery, &attempt).await,
         Ok(Err(reason)) => {
             tracing::error!(delivery = %delivery.id, %reason, "a delivery could not be prepared");
@@ -313,7 +362,7 @@ async fn post(place: &mut Place, delivery: &DueDelivery, attempt: &Attempt) -> A
         Ok(outcome) => outcome,
         Err(_) if place.kind == Kind::Failing => sent.await,
         Err(_) => {
-            place.becomes(Kind::Slow);
+            place.is_slow();
             // Before the end of the attempt is put on record, so that what that says of the receiver is the last word.
             tokio::join!(sent, suspect(app, delivery)).0
         }
@@ -449,8 +498,9 @@ mod tests {
     fn what_is_slow_takes_from_the_half_of_the_failing_and_leaves_them_half_of_it() {
         let lanes = Lanes::new(64);
         let free = |failing: usize, slow: usize| {
-            lanes.failing.store(failing, Ordering::Relaxed);
-            lanes.slow.store(slow, Ordering::Relaxed);
+            let mut taken = lanes.taken();
+            (taken.failing, taken.slow) = (failing, slow);
+            drop(taken);
             let lanes = [Lane::Sound, Lane::Failing].map(|lane| lanes.places(lane).free);
             (lanes[0], lanes[1])
         };
@@ -464,5 +514,24 @@ mod tests {
         let _taken = Arc::clone(&lanes.all).try_acquire_many_owned(60).unwrap();
         assert_eq!(free(0, 0), (0, 4));
         assert_eq!(free(6, 0), (2, 4));
+    }
+
+    #[test]
+    fn what_is_slow_counts_for_its_tenant_where_it_began() {
+        let (lanes, tenant) = (Lanes::new(64), TenantId(uuid::Uuid::from_u128(1)));
+        let mut taken = lanes.taken();
+        for lane in [Lane::Sound, Lane::Sound, Lane::Failing] {
+            *taken.held.entry((tenant, lane)).or_default() += 1;
+        }
+        taken.change(Kind::Sound, Kind::Slow);
+        drop(taken);
+        let held = |lane| lanes.held(lane).get(&tenant.to_string()).copied();
+        assert_eq!((held(Lane::Sound), held(Lane::Failing)), (Some(2), Some(1)));
+        let mut taken = lanes.taken();
+        taken.change(Kind::Slow, Kind::Sound);
+        taken.give_back(tenant, Lane::Failing);
+        assert_eq!((taken.slow, taken.failing), (0, 0));
+        drop(taken);
+        assert_eq!((held(Lane::Sound), held(Lane::Failing)), (Some(2), None));
     }
 }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use self::standing::Standing;
 pub use self::{
     attempts::{AfterAttempt, AttemptRecord, Recorded, record, suspect},
-    keeping::{Stray, all_old, any_old, prune, resume, resuming, settle, strays},
+    keeping::{Stray, any_old, none_ended, prune, resume, resuming, settle, strays},
     list::{AttemptView, DeliveryFilter, DeliveryView, list},
     ping::{PingOutcome, ping},
     redeliver::{RedeliverOutcome, redeliver},
@@ -184,7 +184,7 @@ struct Waiting {
 }
 
 /// Which receivers are served: those whose newest attempt failed wait in a lane of their own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Lane {
     /// Those that took what they were sent last, and those that were sent nothing yet.
     Sound,
@@ -211,13 +211,11 @@ impl Places {
 
 /// The tenants with a delivery that is due and whose receiver has a free place. One step of an index a tenant, however
 /// much each is owed.
-fn waiting(tx: &mut Tx<'_>, places: Places, now: Timestamp) -> Result<Vec<Waiting>> {
-    let sql = "SELECT tenant_id, CAST(SUM(in_flight) AS BIGINT) AS held FROM delivery_receivers
-               WHERE failing = $1 AND in_flight > 0 GROUP BY tenant_id";
-    let held = tx.query(sql, params![places.failing()], |row| {
-        Ok((row.get::<String>("tenant_id")?, row.get::<u32>("held")?))
-    })?;
-    let held: HashMap<_, _> = held.into_iter().collect();
+fn waiting(
+    tx: &mut Tx<'_>,
+    (places, held): (Places, &HashMap<String, usize>),
+    now: Timestamp,
+) -> Result<Vec<Waiting>> {
     let failing = u8::from(places.failing());
     let sql = format!(
         "{}
@@ -232,7 +230,7 @@ fn waiting(tx: &mut Tx<'_>, places: Places, now: Timestamp) -> Result<Vec<Waitin
     );
     let tenants = tx.query(&sql, params![now, places.per_receiver], |row| {
         let (tenant, turn): (String, Option<Timestamp>) = (row.get("tenant_id")?, row.get("turn_at")?);
-        let held = held.get(&tenant).copied().unwrap_or(0) as usize;
+        let held = held.get(&tenant).copied().unwrap_or(0);
         Ok(turn.map(|turn| Waiting { tenant, held, turn }))
     })?;
     Ok(tenants.into_iter().flatten().collect())
@@ -310,17 +308,22 @@ fn take(tx: &mut Tx<'_>, tenant: &str, places: Places, lease: Lease<'_>, now: Ti
 }
 
 /// Takes deliveries that are due, for whoever holds the lease: as many as there are places, and to one URL of one tenant
-/// as many as may be in flight.
+/// as many as may be in flight. `held` says how many places of the lane each tenant has already.
 ///
-/// The next place goes to the tenant with the fewest in flight in the lane, and of that tenant's receivers to the one that
+/// The next place goes to the tenant with the fewest of them, and of that tenant's receivers to the one that
 /// has waited longest. No tenant gets the last places: it never holds more than are free, so that one whose receivers
 /// all hang leaves room for the others. The work is a few index steps a place and one a tenant that is owed
 /// something, however many deliveries are due.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn claim(tx: &mut Tx<'_>, places: Places, lease: Lease<'_>, now: Timestamp) -> Result<Claimed> {
-    let mut tenants = waiting(tx, places, now)?;
+pub fn claim(
+    tx: &mut Tx<'_>,
+    (places, held): (Places, &HashMap<String, usize>),
+    lease: Lease<'_>,
+    now: Timestamp,
+) -> Result<Claimed> {
+    let mut tenants = waiting(tx, (places, held), now)?;
     tx.wait_at_most(LONGEST_LOCK)?;
     let mut claimed = Claimed::default();
     let mut free = places.free;

@@ -257,8 +257,10 @@ fn retire(
         let sql = "UPDATE webhook_old_secrets SET valid_until = $2 WHERE webhook_endpoint_id = $1 AND valid_until > $2";
         tx.execute(sql, params![id, now])?;
     } else {
-        let sql = "SELECT COUNT(*) AS old FROM webhook_old_secrets WHERE webhook_endpoint_id = $1 AND valid_until > $2";
-        let count: Option<u32> = tx.query_opt(sql, params![id, now], |row| row.get("old"))?;
+        let sql = "SELECT COUNT(*) AS old FROM webhook_old_secrets WHERE webhook_endpoint_id = $1 AND valid_until > $2
+                     AND valid_until <= $3";
+        let count: Option<u32> =
+            tx.query_opt(sql, params![id, now, latest_end(now)], |row| row.get("old"))?;
         if count.unwrap_or(0) >= MOST_OLD_SECRETS {
             return Ok(false);
         }

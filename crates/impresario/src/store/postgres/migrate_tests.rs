@@ -236,8 +236,8 @@ const LANDED: &[(&str, &str, &str)] = &[
     ),
     (
         "0005_deliveries.sql",
-        "f759da7914a39472bbcf0d98e41b098909094e55aed03104333cfdca06fba836",
-        "671e77c3bb747625277607a5e046e92520528702cabbd2c778a23ee20c5e2e21",
+        "98021a0a4d094dc0bdd1e287978aa186373702ef6e80baeb3ceccd3f0127265b",
+        "8228e5f47563f46a560759a1f2c4f8bb5f916e0ff7e9037e0907a366745ad2f2",
     ),
 ];
 

@@ -103,10 +103,10 @@ pub fn record(
     };
     let mut after = after;
     let disabled = match &whose {
-        // It was on its way when its owner moved the webhook or made it active: it tells of what that was before. One that was
-        // told that nobody is there any more is sent again.
+        // It was on its way when its owner moved the webhook or made it active: it tells of what that was before. What would
+        // be given up is sent once more.
         Whose::Endpoint(endpoint) if Some(endpoint.revision) != attempt.revision => {
-            if after == AfterAttempt::Gone && !ping {
+            if matches!(after, AfterAttempt::Gone | AfterAttempt::GiveUp) && !ping {
                 after = AfterAttempt::Retry(now);
             }
             None

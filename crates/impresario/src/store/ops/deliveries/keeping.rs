@@ -147,14 +147,14 @@ pub fn any_old(tx: &mut Tx<'_>, before: Timestamp) -> Result<bool> {
     Ok(false)
 }
 
-/// Whether all that has ended ended before an instant: by a clock that is right, that would be a server without anything to do
-/// for as long.
+/// Whether there is nothing that has ended in a while, `from` inclusive, `to` exclusive.
 ///
 /// # Errors
 /// What the engine refuses.
-pub fn all_old(tx: &mut Tx<'_>, before: Timestamp) -> Result<bool> {
-    let sql = "SELECT id FROM deliveries WHERE completed_at >= $1 ORDER BY completed_at LIMIT 1";
-    Ok(tx.query_opt(sql, params![before], |_| Ok(()))?.is_none())
+pub fn none_ended(tx: &mut Tx<'_>, (from, to): (Timestamp, Timestamp)) -> Result<bool> {
+    let sql = "SELECT id FROM deliveries WHERE completed_at >= $1 AND completed_at < $2
+               ORDER BY completed_at LIMIT 1";
+    Ok(tx.query_opt(sql, params![from, to], |_| Ok(()))?.is_none())
 }
 
 /// Removes deliveries with their attempts, oldest first, at most `limit`: those that ended before an instant, and those

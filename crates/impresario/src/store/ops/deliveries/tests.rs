@@ -79,8 +79,26 @@ impl Outbox {
             .collect()
     }
 
+    /// How many places each tenant has in a lane, on the only node that there is.
+    fn held(&self, places: Places) -> HashMap<String, usize> {
+        let sql = "SELECT tenant_id, in_flight FROM delivery_receivers WHERE failing = $1 AND in_flight > 0";
+        let rows: Vec<(String, u32)> = self.db.run(|tx| {
+            tx.query(sql, params![places.failing()], |row| {
+                Ok((row.get("tenant_id")?, row.get("in_flight")?))
+            })
+        });
+        let mut held = HashMap::new();
+        for (tenant, count) in rows {
+            *held.entry(tenant).or_default() += count as usize;
+        }
+        held
+    }
+
     fn take(&self, places: Places, now: i64) -> Vec<DueDelivery> {
-        self.db.run(|tx| claim(tx, places, LEASE, at(now))).deliveries
+        let held = self.held(places);
+        self.db
+            .run(|tx| claim(tx, (places, &held), LEASE, at(now)))
+            .deliveries
     }
 
     fn record(&self, delivery: &DueDelivery, after: AfterAttempt, now: i64) -> bool {
@@ -148,7 +166,9 @@ fn the_work_of_a_claim_grows_neither_with_the_backlog_nor_with_the_history() {
                 (due / 10, "pending", 0),
             );
         }
-        let (claimed, work) = outbox.db.work(|tx| claim(tx, PLACES, LEASE, at(1)));
+        let (claimed, work) = outbox
+            .db
+            .work(|tx| claim(tx, (PLACES, &HashMap::new()), LEASE, at(1)));
         assert_eq!(claimed.deliveries.len(), 20);
         let (_, look) = outbox.db.work(|tx| next_due(tx, PLACES));
         let (freed, recovery) = outbox.db.work(|tx| recover(tx, at(1)));

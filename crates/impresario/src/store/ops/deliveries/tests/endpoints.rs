@@ -228,7 +228,10 @@ fn while_it_is_not_active_everything_waits_and_a_flood_is_put_aside_in_bounded_s
     stage.owe(250);
     let under_way = stage.outbox.take(places(1), 1).remove(0);
     stage.set_active(false, 2);
-    let step = stage.outbox.db.run(|tx| claim(tx, places(2), LEASE, at(3)));
+    let step = stage
+        .outbox
+        .db
+        .run(|tx| claim(tx, (places(2), &HashMap::new()), LEASE, at(3)));
     assert_eq!((step.deliveries.len(), step.put_aside), (0, 1));
     let held_back = "SELECT COUNT(*) FROM deliveries WHERE next_attempt_at IS NULL";
     assert_eq!(stage.outbox.db.count(held_back), 100);
@@ -316,7 +319,8 @@ fn what_was_under_way_when_it_moved_or_was_changed_says_nothing_of_what_it_is_no
         stage.outbox.recorded(&claimed[0], AfterAttempt::Gone, 3),
         Recorded::Done
     );
-    assert!(stage.outbox.record(&claimed[1], AfterAttempt::Retry(at(9)), 3));
+    assert!(stage.outbox.record(&claimed[1], AfterAttempt::GiveUp, 3));
+    assert_eq!(stage.stand(), [one("pending", None, 4)]);
     let shown = stage.shown();
     assert_eq!((shown.active, shown.health), (true, Health::default()));
     stage.outbox.check();
