@@ -16,7 +16,7 @@ use crate::{
     builds::ActiveBuilds,
     clock::{self, DatabaseClock, SharedClock, SystemClock},
     config::{Role, Settings},
-    delivery::{gate::Gate, http::Sender, outbox::Lanes},
+    delivery::{gate::Gate, http::Sender, lanes::Lanes},
     ids::Ids,
     metrics::Metrics,
     runner::NodeRunner,

@@ -12,6 +12,7 @@ mod failure;
 pub mod gate;
 pub mod http;
 pub mod keeping;
+pub mod lanes;
 mod lookups;
 pub mod outbox;
 pub mod resolver;

@@ -297,6 +297,26 @@ fn a_tenant_with_a_crowd_of_hanging_receivers_leaves_places_to_others() {
 }
 
 #[test]
+fn places_count_where_they_were_taken_also_once_their_receivers_are_suspected() {
+    let mut outbox = Outbox::new();
+    let (crowd, other) = (outbox.tenant(), outbox.tenant());
+    for job in 0..100 {
+        outbox.owe(crowd, &format!("https://dead.example/{job}"), (1, "pending", 0));
+    }
+    for delivery in outbox.claim(1) {
+        outbox.db.run(|tx| suspect(tx, crowd, &delivery.url));
+    }
+    let held = HashMap::from([(crowd.to_string(), 32)]);
+    let next = |now: i64| {
+        let claimed = outbox.db.run(|tx| claim(tx, (places(32), &held), LEASE, at(now)));
+        claimed.deliveries
+    };
+    assert_eq!(urls(&next(2)), [] as [&str; 0]);
+    outbox.owe(other, "https://other.example/", (1, "pending", 2));
+    assert_eq!(urls(&next(3)), ["https://other.example/"]);
+}
+
+#[test]
 fn never_more_than_the_limit_and_never_early() {
     let mut outbox = Outbox::new();
     let tenant = outbox.tenant();
