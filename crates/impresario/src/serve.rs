@@ -282,4 +282,19 @@ mod tests {
         });
         assert_eq!(bound.unwrap().local_addr().unwrap(), address);
     }
+
+    #[test]
+    fn the_limit_of_open_files_is_raised_as_far_as_it_may_be() {
+        let before = getrlimit(Resource::Nofile);
+        let low = Rlimit {
+            current: Some(before.current.unwrap_or(1_024).min(1_024)),
+            ..before
+        };
+        setrlimit(Resource::Nofile, low).unwrap();
+        raise_file_limit();
+        let raised = getrlimit(Resource::Nofile);
+        setrlimit(Resource::Nofile, before).unwrap();
+        let enough = before.maximum.map_or(ENOUGH_FILES, |most| most.min(ENOUGH_FILES));
+        assert_eq!((raised.current, raised.maximum), (Some(enough), before.maximum));
+    }
 }

@@ -80,6 +80,16 @@ fn an_error_names_the_setting_its_source_and_what_is_allowed() {
             "0",
             ["request_burst", "\"0\"", "from 1 to 100000"],
         ),
+        (
+            "DELIVERIES_AT_ONCE",
+            "3",
+            ["deliveries_at_once", "\"3\"", "from 4 to 10000"],
+        ),
+        (
+            "KEEP_DELIVERIES_DAYS",
+            "3651",
+            ["keep_deliveries_days", "\"3651\"", "from 0 to 3650"],
+        ),
         ("LEASE_SECONDS", "1", ["lease_seconds", "\"1\"", "from 2 to 600"]),
         (
             "LEASE_SECONDS",

@@ -30,32 +30,20 @@ pub struct Lanes {
 /// Who has places.
 #[derive(Debug, Default)]
 struct Taken {
-    failing: usize,
+    /// How many of the sound lane have turned out to be slow.
     slow: usize,
     /// How many each tenant has in each lane. What turns out to be slow stays in the lane that it began in.
     held: HashMap<(TenantId, Lane), usize>,
 }
 
 impl Taken {
-    /// Where the places of a kind are counted.
-    fn counter(&mut self, kind: Kind) -> Option<&mut usize> {
-        match kind {
-            Kind::Sound => None,
-            Kind::Failing => Some(&mut self.failing),
-            Kind::Slow => Some(&mut self.slow),
-        }
+    fn of(&self, lane: Lane) -> impl Iterator<Item = (TenantId, usize)> {
+        let of_lane = self.held.iter().filter(move |((_, of), _)| *of == lane);
+        of_lane.map(|((tenant, _), count)| (*tenant, *count))
     }
 
-    fn change(&mut self, from: Kind, to: Kind) {
-        if let Some(count) = self.counter(to) {
-            *count += 1;
-        }
-        if let Some(count) = self.counter(from) {
-            *count = count.saturating_sub(1);
-        }
-    }
-
-    fn give_back(&mut self, tenant: TenantId, lane: Lane) {
+    fn give_back(&mut self, tenant: TenantId, lane: Lane, slow: bool) {
+        self.slow = self.slow.saturating_sub(usize::from(slow));
         if let Entry::Occupied(mut held) = self.held.entry((tenant, lane)) {
             *held.get_mut() = held.get().saturating_sub(1);
             if *held.get() == 0 {
@@ -84,17 +72,21 @@ impl Lanes {
     /// How many places each tenant has in a lane.
     pub(super) fn held(&self, lane: Lane) -> HashMap<String, usize> {
         let taken = self.taken();
-        let of_lane = taken.held.iter().filter(|((_, of), _)| *of == lane);
-        of_lane
-            .map(|((tenant, _), count)| (tenant.to_string(), *count))
+        taken
+            .of(lane)
+            .map(|(tenant, count)| (tenant.to_string(), count))
             .collect()
     }
 
+    /// Those that are free in a lane.
     pub(super) fn places(&self, lane: Lane) -> Places {
         let all = self.all.available_permits();
         let (failing, slow) = {
             let taken = self.taken();
-            (taken.failing, taken.slow)
+            (
+                taken.of(Lane::Failing).map(|(_, count)| count).sum::<usize>(),
+                taken.slow,
+            )
         };
         match lane {
             Lane::Sound => {
@@ -118,59 +110,43 @@ impl Lanes {
     }
 }
 
-/// What a place is taken by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    /// An attempt at a receiver that is well, as far as one knows.
-    Sound,
-    /// One at a receiver whose newest attempt failed.
-    Failing,
-    /// One that began as sound and has lasted long.
-    Slow,
-}
-
 /// A place among the attempts that are under way: given up when the attempt's task ends, in whatever way it does.
 pub(super) struct Place {
     pub(super) app: Arc<App>,
     permit: Option<OwnedSemaphorePermit>,
     tenant: TenantId,
-    lane: Lane,
-    pub(super) kind: Kind,
+    pub(super) lane: Lane,
+    slow: bool,
 }
 
 impl Place {
     /// One in a lane. Only the loop takes places, so one that it found free is.
     pub(super) fn take(app: &Arc<App>, lane: Lane, tenant: TenantId) -> Option<Self> {
         let permit = Arc::clone(&app.lanes.all).try_acquire_owned().ok()?;
-        let kind = match lane {
-            Lane::Sound => Kind::Sound,
-            Lane::Failing => Kind::Failing,
-        };
-        let mut taken = app.lanes.taken();
-        taken.change(Kind::Sound, kind);
-        *taken.held.entry((tenant, lane)).or_default() += 1;
-        drop(taken);
+        *app.lanes.taken().held.entry((tenant, lane)).or_default() += 1;
         Some(Self {
             app: Arc::clone(app),
             permit: Some(permit),
             tenant,
             lane,
-            kind,
+            slow: false,
         })
     }
 
+    /// The attempt of the sound lane that has it lasts long.
     pub(super) fn is_slow(&mut self) {
-        self.app.lanes.taken().change(self.kind, Kind::Slow);
-        self.kind = Kind::Slow;
+        if !std::mem::replace(&mut self.slow, true) {
+            self.app.lanes.taken().slow += 1;
+        }
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        let mut taken = self.app.lanes.taken();
-        taken.change(self.kind, Kind::Sound);
-        taken.give_back(self.tenant, self.lane);
-        drop(taken);
+        self.app
+            .lanes
+            .taken()
+            .give_back(self.tenant, self.lane, self.slow);
         self.permit = None;
         self.app.signals.outbox.notify_one();
     }
@@ -185,7 +161,8 @@ mod tests {
         let lanes = Lanes::new(64);
         let free = |failing: usize, slow: usize| {
             let mut taken = lanes.taken();
-            (taken.failing, taken.slow) = (failing, slow);
+            taken.slow = slow;
+            taken.held = HashMap::from([((TenantId(uuid::Uuid::nil()), Lane::Failing), failing)]);
             drop(taken);
             let lanes = [Lane::Sound, Lane::Failing].map(|lane| lanes.places(lane).free);
             (lanes[0], lanes[1])
@@ -209,15 +186,16 @@ mod tests {
         for lane in [Lane::Sound, Lane::Sound, Lane::Failing] {
             *taken.held.entry((tenant, lane)).or_default() += 1;
         }
-        taken.change(Kind::Sound, Kind::Slow);
+        taken.slow += 1;
         drop(taken);
         let held = |lane| lanes.held(lane).get(&tenant.to_string()).copied();
         assert_eq!((held(Lane::Sound), held(Lane::Failing)), (Some(2), Some(1)));
         let mut taken = lanes.taken();
-        taken.change(Kind::Slow, Kind::Sound);
-        taken.give_back(tenant, Lane::Failing);
-        assert_eq!((taken.slow, taken.failing), (0, 0));
+        taken.give_back(tenant, Lane::Failing, false);
+        assert_eq!(taken.slow, 1);
+        taken.give_back(tenant, Lane::Sound, true);
+        assert_eq!(taken.slow, 0);
         drop(taken);
-        assert_eq!((held(Lane::Sound), held(Lane::Failing)), (Some(2), None));
+        assert_eq!((held(Lane::Sound), held(Lane::Failing)), (Some(1), None));
     }
 }

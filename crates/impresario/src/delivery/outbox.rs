@@ -11,7 +11,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     backoff,
     http::{Attempt, AttemptError, AttemptResult, ErrorClass},
-    lanes::{Kind, Place},
+    lanes::Place,
 };
 use crate::{
     app::App,
@@ -192,7 +192,7 @@ async fn post(place: &mut Place, delivery: &DueDelivery, attempt: &Attempt) -> A
     let mut sent = std::pin::pin!(AssertUnwindSafe(app.sender.post(attempt)).catch_unwind());
     let outcome = match tokio::time::timeout(SLOW, &mut sent).await {
         Ok(outcome) => outcome,
-        Err(_) if place.kind == Kind::Failing => sent.await,
+        Err(_) if place.lane == Lane::Failing => sent.await,
         Err(_) => {
             place.is_slow();
             // Before the end of the attempt is put on record, so that what that says of the receiver is the last word.

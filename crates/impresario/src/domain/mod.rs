@@ -3,6 +3,7 @@
 //! What comes in: validated input and rows that were read. What goes out: values that the store writes down.
 
 mod callback;
+mod endpoint;
 mod fire;
 mod ids;
 mod job;
@@ -13,6 +14,7 @@ mod timing;
 mod workflow;
 
 pub use callback::{DEFAULT_EVENTS, EVENTS, PING, Receiver, ScheduleEvent, callback_body, event_of};
+pub use endpoint::{failing_since, why_disabled};
 pub use fire::{
     Due, FirePlan, MOST_CAUGHT_UP, MOST_COUNTED, Missed, MissedReason, ON_TIME, Range, plan_fire,
 };

@@ -408,7 +408,7 @@ pub fn reap(tx: &mut Tx<'_>, id: &str, on_leases: i64, now: Timestamp) -> Result
     let sql =
         format!("UPDATE deliveries SET lease_token = NULL, lease_until = NULL WHERE id = $1 AND {gone}");
     let freed = tx.execute(&sql, params![id, on_leases])? == 1;
-    refresh(tx, &tenant, &url, now, false)?;
+    recount(tx, &tenant, &url, now, false)?;
     Ok(freed)
 }
 
@@ -432,7 +432,7 @@ pub fn realign(tx: &mut Tx<'_>, now: Timestamp) -> Result<u64> {
                AND next_attempt_at > $4",
             params![&tenant, &url, now, latest],
         )?;
-        refresh(tx, &tenant, &url, now, false)?;
+        recount(tx, &tenant, &url, now, false)?;
     }
     Ok(moved)
 }

@@ -235,7 +235,8 @@ pub fn update(
     )?;
     let follows = match change.active {
         Some(true) => {
-            "resuming = 1, revision = revision + 1, failing_since = NULL, last_failure_at = NULL, disabled_at = NULL, disabled_reason = NULL"
+            "resuming = 1, revision = revision + 1, failing_since = NULL, last_failure_at = NULL,
+             disabled_at = NULL, disabled_reason = NULL"
         }
         Some(false) => "resuming = 0",
         None => return Ok(EndpointOutcome::Done),
@@ -285,21 +286,20 @@ fn latest_end(now: Timestamp) -> Timestamp {
 /// What the engine refuses.
 pub fn forget_secrets(tx: &mut Tx<'_>, before: Timestamp, limit: u32) -> Result<u64> {
     let sql = format!(
-        "SELECT webhook_endpoint_id, secret_id FROM webhook_old_secrets o
-         WHERE valid_until < $1 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.secret_id = o.secret_id)
-         ORDER BY valid_until LIMIT $2{}",
+        "SELECT o.webhook_endpoint_id, o.secret_id, s.tenant_id
+         FROM webhook_old_secrets o JOIN secrets s ON s.id = o.secret_id
+         WHERE o.valid_until < $1 AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.secret_id = o.secret_id)
+         ORDER BY o.valid_until LIMIT $2{}",
         tx.dialect().claim()
     );
     let old = tx.query(&sql, params![before, limit], |row| {
-        Ok((
-            row.get::<EndpointId>("webhook_endpoint_id")?,
-            row.get::<SecretId>("secret_id")?,
-        ))
+        let id: EndpointId = row.get("webhook_endpoint_id")?;
+        Ok((id, row.get("tenant_id")?, row.get::<SecretId>("secret_id")?))
     })?;
-    for (endpoint, secret) in &old {
+    for (endpoint, tenant, secret) in &old {
         let sql = "DELETE FROM webhook_old_secrets WHERE webhook_endpoint_id = $1 AND secret_id = $2";
         tx.execute_one(sql, params![*endpoint, *secret])?;
-        tx.execute_one("DELETE FROM secrets WHERE id = $1", params![*secret])?;
+        secrets::remove(tx, *tenant, *secret)?;
     }
     Ok(old.len() as u64)
 }

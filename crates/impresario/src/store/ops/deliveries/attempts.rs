@@ -4,24 +4,17 @@
 //! A stored webhook that says it is gone, or that has only failed for days, is disabled: nothing more is sent to it, its
 //! owner sees why, and what it is owed waits until they make it active again.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 
 use super::{lock, receiver_of, recount, standing};
 use crate::{
-    domain::{DeliveryId, EndpointId, PING, TenantId},
+    domain::{DeliveryId, EndpointId, PING, TenantId, failing_since, why_disabled},
     store::{
         error::Result,
         ops::lock,
         tx::{Tx, params},
     },
 };
-
-/// A stored webhook that has only failed for so long is disabled.
-const LONGEST_FAILING: SignedDuration = SignedDuration::from_hours(5 * 24);
-
-/// Of a time without an attempt nothing is known. This is longer than any wait between two, so that failures further apart
-/// than this are not in a row: neither a weekly job's nor those before and after a clock that was wrong.
-const LONGEST_GAP: SignedDuration = SignedDuration::from_hours(48);
 
 /// An attempt, as it is recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -217,17 +210,13 @@ fn note(
     if attempt.not_sent {
         return Ok(None);
     }
-    let since = in_a_row_since(endpoint, now);
+    let since = failing_since(endpoint.failing_since.zip(endpoint.last_failure_at), now);
     tx.execute(
         "UPDATE webhook_endpoints SET failing_since = $2, last_failure_at = $3 WHERE id = $1",
         params![endpoint.id, since, now],
     )?;
-    let reason = if after == AfterAttempt::Gone {
-        "it answered 410 Gone, which says that nothing more is to be sent there".to_owned()
-    } else if now.duration_since(since) >= LONGEST_FAILING {
-        let last = attempt.error.as_ref().map_or("", |(_, error)| error);
-        format!("nothing but failures for five days; the last one: {last}")
-    } else {
+    let error = attempt.error.as_ref().map_or("", |(_, error)| error);
+    let Some(reason) = why_disabled(after == AfterAttempt::Gone, since, now, error) else {
         return Ok(None);
     };
     let disabled = tx.execute(
@@ -236,42 +225,4 @@ fn note(
         params![endpoint.id, now, &reason],
     )?;
     Ok((disabled == 1).then_some(reason))
-}
-
-/// Since when there have been only failures, the one at `now` included.
-fn in_a_row_since(endpoint: &Endpoint, now: Timestamp) -> Timestamp {
-    let (Some(since), Some(last)) = (endpoint.failing_since, endpoint.last_failure_at) else {
-        return now;
-    };
-    // Either way: clocks of two nodes are a little apart, and one that was set is far.
-    let gap = now.duration_since(last).abs();
-    if gap > LONGEST_GAP { now } else { since }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::store::ops::fixture::at;
-
-    #[test]
-    fn failures_are_in_a_row_where_no_two_of_them_lie_further_apart_than_any_wait() {
-        let hour = 3_600_000;
-        let since = |since: Option<i64>, last: Option<i64>, now: i64| {
-            let endpoint = Endpoint {
-                id: EndpointId(uuid::Uuid::nil()),
-                active: true,
-                revision: 0,
-                failing_since: since.map(|hours| at(hours * hour)),
-                last_failure_at: last.map(|hours| at(hours * hour)),
-            };
-            in_a_row_since(&endpoint, at(now * hour)).as_millisecond() / hour
-        };
-        assert_eq!(since(None, None, 7), 7);
-        assert_eq!(since(Some(0), Some(1), 30), 0);
-        assert_eq!(since(Some(0), Some(1), 49), 0);
-        assert_eq!(since(Some(0), Some(1), 50), 50, "nothing was tried for two days");
-        assert_eq!(since(Some(0), Some(31), 30), 0, "by another node's clock");
-        assert_eq!(since(Some(0), Some(100_000), 5), 5, "the clock was ahead");
-        assert_eq!(since(Some(0), Some(1), 87_600), 87_600, "the clock is ahead");
-    }
 }

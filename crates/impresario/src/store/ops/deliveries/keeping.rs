@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use jiff::Timestamp;
 
-use super::{lock, refresh, standing};
+use super::{lock, recount, standing};
 use crate::{
     domain::{EndpointId, TenantId},
     store::{
@@ -63,10 +63,10 @@ pub fn resume(
     );
     let resumed = tx.execute(&sql, params![Json(&ids), now])?;
     for url in &urls {
-        refresh(tx, &tenant, url, now, false)?;
+        recount(tx, &tenant, url, now, false)?;
     }
-    // Whoever holds something back, or makes the webhook inactive again, has the webhook's row meanwhile: what they have done is to be seen
-    // after this wait.
+    // Whoever holds something back, or makes the webhook inactive again, has the webhook's row meanwhile: after this wait, what
+    // they have done is to be seen.
     locks::rows(tx, "webhook_endpoints WHERE id = $1", params![endpoint])?;
     let sql = format!(
         "UPDATE webhook_endpoints SET resuming = 0
@@ -77,11 +77,12 @@ pub fn resume(
 }
 
 /// What is old: what ended before `$1`, and what has been held back since before it.
-const OLD: [&str; 2] = [
-    "completed_at < $1 ORDER BY completed_at, id",
-    "status = 'pending' AND lease_token IS NULL AND next_attempt_at IS NULL AND held_back_at < $1
-     ORDER BY held_back_at, id",
-];
+fn old() -> [String; 2] {
+    [
+        "completed_at < $1 ORDER BY completed_at, id".to_owned(),
+        format!("{HELD_BACK} AND held_back_at < $1 ORDER BY held_back_at, id"),
+    ]
+}
 
 /// Something is held back for it, and nobody is about to make that due: because it is gone, or although it is active.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -138,7 +139,7 @@ pub fn settle(tx: &mut Tx<'_>, stray: Stray, now: Timestamp, limit: u32) -> Resu
 /// # Errors
 /// What the engine refuses.
 pub fn any_old(tx: &mut Tx<'_>, before: Timestamp) -> Result<bool> {
-    for which in OLD {
+    for which in old() {
         let sql = format!("SELECT id FROM deliveries WHERE {which} LIMIT 1");
         if tx.query_opt(&sql, params![before], |_| Ok(()))?.is_some() {
             return Ok(true);
@@ -158,24 +159,24 @@ pub fn none_ended(tx: &mut Tx<'_>, (from, to): (Timestamp, Timestamp)) -> Result
 }
 
 /// Removes deliveries with their attempts, oldest first, at most `limit`: those that ended before an instant, and those
-/// that are held back and are from before it. How many.
+/// that have been held back since before it. How many.
 ///
 /// # Errors
 /// What the engine refuses.
 pub fn prune(tx: &mut Tx<'_>, before: Timestamp, limit: u32) -> Result<u64> {
     let claim = tx.dialect().claim();
-    let mut old: Vec<String> = Vec::new();
-    for which in OLD {
-        let room = limit.saturating_sub(u32::try_from(old.len()).unwrap_or(u32::MAX));
+    let mut found: Vec<String> = Vec::new();
+    for which in old() {
+        let room = limit.saturating_sub(u32::try_from(found.len()).unwrap_or(u32::MAX));
         let sql = format!("SELECT id FROM deliveries WHERE {which} LIMIT $2{claim}");
-        old.extend(tx.query(&sql, params![before, room], |row| row.get::<String>("id"))?);
+        found.extend(tx.query(&sql, params![before, room], |row| row.get::<String>("id"))?);
     }
-    if old.is_empty() {
+    if found.is_empty() {
         return Ok(0);
     }
     let item = tx.dialect().texts_of("$1");
     let sql = format!("DELETE FROM delivery_attempts WHERE delivery_id IN (SELECT item.value FROM {item})");
-    tx.execute(&sql, params![Json(&old)])?;
+    tx.execute(&sql, params![Json(&found)])?;
     let sql = format!("DELETE FROM deliveries WHERE id IN (SELECT item.value FROM {item})");
-    tx.execute(&sql, params![Json(&old)])
+    tx.execute(&sql, params![Json(&found)])
 }

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::{lock, receiver_of, refresh};
+use super::{lock, receiver_of, recount, refresh};
 use crate::domain::{DeliveryId, EndpointId, PING, TenantId};
 use crate::store::{
     error::Result,
@@ -54,7 +54,7 @@ pub fn redeliver(
     }
     let now = now();
     let (outcome, moved) = make_due(tx, id, now)?;
-    refresh(tx, &owner, &url, now, false)?;
+    recount(tx, &owner, &url, now, false)?;
     if let Some(to) = moved.filter(|to| *to != url) {
         refresh(tx, &owner, &to, now, false)?;
     }
